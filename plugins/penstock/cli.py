@@ -1,0 +1,240 @@
+"""The `penstock` command."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import sys
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from penstock.commands.projects import print_projects
+from penstock.commands.validate import validate as validate_command
+from penstock.errors import PenstockError
+
+if TYPE_CHECKING:
+    from penstock.stack.settings import StackSettings
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+app = typer.Typer(
+    name="penstock",
+    help="Production MLOps as Airflow DAGs that wrap MLflow and Delta Lake.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_show_locals=False,  # they may hold secrets
+)
+console = Console(stderr=True, highlight=False)
+
+_STYLES = {"up": "green", "down": "dim", "starting": "yellow", "failed": "red"}
+
+
+def explains_errors(function: Callable[P, R]) -> Callable[P, R]:
+    """Print what a user can act on without a traceback, and exit with 1."""
+
+    @functools.wraps(function)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return function(*args, **kwargs)
+        except PenstockError as error:
+            console.print("[bold red]error:[/] ", end="")
+            console.print(str(error), markup=False, soft_wrap=True)
+            raise typer.Exit(1) from error
+
+    return wrapped
+
+
+@app.command()
+@explains_errors
+def up(
+    services: Annotated[
+        list[str] | None, typer.Argument(help="Only these: spark, mlflow, airflow.", show_default=False)
+    ] = None,
+) -> None:
+    """Start the local stack, or what of it does not run; return once it answers."""
+    from penstock.stack import stack
+
+    settings = _settings()
+    chosen = _services(services or [])
+    began = time.monotonic()
+    with console.status("Looking around") as spinner:
+
+        def say(message: str) -> None:
+            spinner.update(message)
+            if not console.is_terminal:
+                console.print(f"{message} …", markup=False)
+
+        started = stack.start(settings, chosen, say)
+    if started:
+        console.print(f"Up after {time.monotonic() - began:.0f} s.")
+    else:
+        console.print("Already up; nothing to do.")
+    _print_services(settings)
+    console.print(f"Logins: {settings.state / 'credentials.json'}", soft_wrap=True)
+
+
+@app.command()
+@explains_errors
+def down() -> None:
+    """Stop the local stack; its state stays."""
+    from penstock.stack import stack
+
+    settings = _settings()
+    with console.status("Stopping"):
+        stopped = stack.stop(settings)
+    console.print("Down." if stopped else "Already down; nothing to do.")
+
+
+@app.command()
+@explains_errors
+def status(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
+) -> None:
+    """Show the services, and each project's tables, models and runs."""
+    settings = _settings()
+    if as_json:
+        report = {
+            "environment": settings.environment,
+            "services": _service_report(settings),
+            "projects": project_status(settings.environment),
+        }
+        sys.stdout.write(json.dumps(report, indent=2, default=str) + "\n")
+        return
+    _print_services(settings)
+    output = Console(highlight=False)
+    print_projects(project_status(settings.environment), output if output.is_terminal else Console(width=160))
+
+
+@app.command()
+@explains_errors
+def logs(
+    name: Annotated[
+        str | None, typer.Argument(help="A service or program, such as spark or airflow-scheduler.")
+    ] = None,
+    lines: Annotated[int, typer.Option("--lines", "-n", min=1, help="How many lines of each.")] = 30,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until Ctrl-C.")] = False,
+) -> None:
+    """Show the end of the programs' logs."""
+    from penstock.stack.log_files import find_logs, follow_logs, read_logs
+
+    found = find_logs(_settings(), name)
+    for line in read_logs(found, lines):
+        sys.stdout.write(line + "\n")
+    if follow:
+        for line in follow_logs(found):
+            sys.stdout.write(line + "\n")
+            sys.stdout.flush()
+
+
+def project_status(environment: str) -> dict[str, Any]:
+    """Return what `penstock status --json` says of each project of `environment`, by its name."""
+    from penstock.airflow_rest import AirflowClient
+    from penstock.home import credentials_path, read_credentials
+    from penstock.project_status import project_status as of_projects
+    from penstock.workspace import Workspace
+
+    if not credentials_path(environment).exists():
+        return {}
+    login = read_credentials(environment).airflow
+    up = _service_report(_settings())["airflow"]["state"] == "up"
+    client = AirflowClient(login.url, login.username, login.password) if up else None
+    return of_projects(Workspace.open(environment), client)
+
+
+@app.command(name="validate")
+@explains_errors
+@functools.wraps(validate_command)
+def validate(*args: Any, **kwargs: Any) -> None:
+    """Check every project and environment file."""
+    validate_command(*args, **kwargs)
+
+
+@app.command()
+@explains_errors
+def run(
+    pipeline: Annotated[str, typer.Argument(help="feature_refresh, training, model_promotion, …")],
+    target: Annotated[str, typer.Argument(metavar="PROJECT[.MODEL]", help="A project, or a project's model.")],
+    as_of: Annotated[
+        str | None, typer.Option(help="Only what was known then is read; the replay clock, or now.")
+    ] = None,
+    model_version: Annotated[int | None, typer.Option(help="The version to promote.", min=1)] = None,
+    approved_by: Annotated[str | None, typer.Option(help="Who approves, where a human must.")] = None,
+    reason: Annotated[str, typer.Option(help="Kept with what is decided.")] = "penstock run",
+) -> None:
+    """Run one pipeline's steps in this process, without Airflow."""
+    from penstock.clock import now, parse_as_of, read_replay_clock
+    from penstock.runner import Request, run_pipeline
+    from penstock.workspace import Workspace
+
+    workspace = Workspace.open()
+    moment = parse_as_of(as_of) if as_of else read_replay_clock(workspace.environment.replay_clock) or now()
+    project, _, model = target.partition(".")
+    request = Request(project, model, moment, model_version, approved_by, reason)
+
+    def report(name: str, said: str, seconds: float) -> None:
+        console.print(f"{seconds:6.1f} s  {name:28} {said}", markup=False, soft_wrap=True)
+
+    run_pipeline(workspace, pipeline, request, report)
+
+
+@app.command()
+@explains_errors
+def demo(
+    steps: Annotated[int, typer.Option(envvar="STEPS", min=1, max=8, help="Moments after the first.")] = 3,
+) -> None:
+    """Start the stack and replay the reference project through Airflow; leave the stack up."""
+    from penstock.airflow_rest import AirflowClient
+    from penstock.demo import Demo, read_replay
+    from penstock.home import read_credentials
+    from penstock.workspace import Workspace
+
+    workspace = Workspace.open()
+    up(services=None)
+    login = read_credentials().airflow
+    with AirflowClient(login.url, login.username, login.password) as client:
+        Demo(workspace, client, Console(highlight=False), read_replay(workspace.root)).run(steps)
+    status(as_json=False)
+
+
+def _settings() -> StackSettings:
+    from penstock.stack.settings import read_settings
+
+    return read_settings()
+
+
+def _services(names: list[str]) -> list[Any]:
+    from penstock.stack.errors import StackError
+    from penstock.stack.programs import Service
+
+    try:
+        return [Service(name) for name in dict.fromkeys(names)] or list(Service)
+    except ValueError as error:
+        raise StackError(f"{error}: choose from {', '.join(Service)}") from error
+
+
+def _service_report(settings: StackSettings) -> dict[str, Any]:
+    from penstock.stack import stack
+
+    return {name.value: dataclasses.asdict(found) for name, found in stack.status(settings).items()}
+
+
+def _print_services(settings: StackSettings) -> None:
+    table = Table(box=None, pad_edge=False)
+    for heading in ("service", "state", "address", ""):
+        table.add_column(heading, overflow="fold")
+    for name, found in _service_report(settings).items():
+        state = str(found["state"])
+        table.add_row(name, f"[{_STYLES[state]}]{state}[/]", found["url"], found["detail"])
+    output = Console(highlight=False)
+    output.print(table, width=None if output.is_terminal else 160)
+
+
+if __name__ == "__main__":
+    app()

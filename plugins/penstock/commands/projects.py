@@ -1,0 +1,44 @@
+"""The projects' part of `penstock status`, for people."""
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+
+def print_projects(projects: dict[str, Any], output: Console) -> None:
+    """Prints each project's tables, model versions and last decisions."""
+    for name, project in projects.items():
+        output.print(f"\n[bold]{name}[/]  as of {project.get('as_of') or 'nothing yet'}")
+        if "error" in project:
+            output.print(project["error"], style="red", markup=False)
+            continue
+        output.print(_tables(project["tables"]))
+        for model, found in project["models"].items():
+            output.print(_versions(model, found["versions"]))
+            for approval in found["approvals"]:
+                output.print(f"  waits for approval: {approval['subject']}", style="yellow", markup=False)
+            for alert in found["monitoring"]["alerts"]:
+                output.print(f"  alert: {alert['message']}", style="yellow", markup=False)
+            if found["retraining"]:
+                decision = found["retraining"]
+                said = (
+                    f"  retraining as of {decision['as_of']}: {decision['decision']}; {' '.join(decision['reasons'])}"
+                )
+                output.print(said, markup=False, soft_wrap=True)
+
+
+def _tables(tables: dict[str, Any]) -> Table:
+    shown = Table("table", "version", "rows", "newest", box=None, pad_edge=False)
+    for name, table in tables.items():
+        shown.add_row(name, str(table["version"]), f"{table['rows']:,}", table["latest_event_time"] or "")
+    return shown
+
+
+def _versions(model: str, versions: list[dict[str, Any]]) -> Table:
+    metrics = sorted({name for item in versions for name in item["metrics"]})[:4]
+    shown = Table(f"{model} version", "stage", "as of", *metrics, box=None, pad_edge=False)
+    for item in versions:
+        values = [f"{item['metrics'][name]:.4f}" if name in item["metrics"] else "" for name in metrics]
+        shown.add_row(str(item["version"]), item["stage"], item["as_of"] or "", *values)
+    return shown

@@ -1,0 +1,1 @@
+"""The feature store: landing, refresh, point-in-time training sets."""

@@ -1,0 +1,87 @@
+"""The tables that a transformation, a training set or a score reads: at a version, up to as_of."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from penstock.clock import to_text
+from penstock.errors import TableError
+from penstock.lakehouse.addresses import Address
+from penstock.workspace import Workspace
+
+if TYPE_CHECKING:
+    from pyspark.sql.connect.dataframe import DataFrame
+    from pyspark.sql.connect.session import SparkSession
+
+
+@dataclass(frozen=True)
+class InputTable:
+    """A raw or feature table at one version; `available_at` is the column that as_of cuts."""
+
+    name: str
+    address: str
+    path: str
+    available_at: str
+    version: int
+
+    def read(self, spark: "SparkSession", as_of: datetime, after: datetime | None = None) -> "DataFrame":
+        """The rows that were available at as_of (and, with `after`, not yet at that moment)."""
+        frame = spark.read.format("delta").option("versionAsOf", self.version).load(self.path)
+        return self._cut(frame, as_of, after)
+
+    def changes(self, spark: "SparkSession", since_version: int, as_of: datetime) -> "DataFrame":
+        """The rows that commits after `since_version` inserted, updated (both images) or deleted."""
+        frame = (
+            spark.read.format("delta").option("readChangeFeed", "true")
+            .option("startingVersion", since_version + 1).option("endingVersion", self.version).load(self.path)
+        )  # fmt: skip
+        return self._cut(frame.drop("_change_type", "_commit_version", "_commit_timestamp"), as_of, None)
+
+    def has_rows(self, after: datetime, until: datetime) -> bool:
+        """Whether rows became available in (after, until]."""
+        from penstock.lakehouse.small_tables import read_arrow
+
+        bounds = [(self.available_at, ">", after), (self.available_at, "<=", until)]
+        return len(read_arrow(self.path, version=self.version, columns=[self.available_at], filters=bounds)) > 0
+
+    def has_change_feed(self) -> bool:
+        """Whether the table's commits say which rows they changed."""
+        from deltalake import DeltaTable
+
+        return DeltaTable(self.path).metadata().configuration.get("delta.enableChangeDataFeed") == "true"
+
+    def _cut(self, frame: "DataFrame", as_of: datetime, after: datetime | None) -> "DataFrame":
+        frame = frame.where(f"`{self.available_at}` <= {sql_moment(as_of)}")
+        return frame if after is None else frame.where(f"`{self.available_at}` > {sql_moment(after)}")
+
+
+def open_input(workspace: Workspace, project: str, name: str) -> InputTable:
+    """The table `name` (of the project, or `project.table`) at its newest version.
+
+    Raises TableError where it is not declared or does not exist yet.
+    """
+    from penstock.lakehouse.small_tables import version
+
+    address = Address.parse(name, project)
+    path = workspace.addresses.readable(address)
+    return InputTable(name, str(address), path, available_at(workspace, address), version(path))
+
+
+def available_at(workspace: Workspace, address: Address) -> str:
+    """The column that says when a row of a table may be used. Raises TableError for an undeclared table."""
+    spec = workspace.project(address.project).spec
+    if address.table in spec.sources:
+        return spec.sources[address.table].available_at
+    if address.table in spec.feature_tables:
+        return spec.feature_tables[address.table].event_time
+    raise TableError(f"{address} is neither a source nor a feature table of project {address.project}")
+
+
+def sql_moment(moment: datetime) -> str:
+    """A UTC moment as a SQL literal."""
+    return f"TIMESTAMP '{to_text(moment)}'"
+
+
+def quote(name: str) -> str:
+    """A column's or view's name, quoted for SQL."""
+    return "`" + name.replace("`", "``") + "`"

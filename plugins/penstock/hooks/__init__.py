@@ -1,0 +1,1 @@
+"""Airflow hooks: they resolve connections and pass settings in."""

@@ -1,0 +1,61 @@
+"""The hook that every operator uses: the workspace of this Airflow's environment."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from airflow.sdk import BaseHook
+from airflow.sdk.exceptions import AirflowNotFoundException
+
+from penstock.spec.environment import Environment
+from penstock.spec.loading import LoadedProject
+from penstock.spec.project import Project
+from penstock.workspace import Connections, Lineage, SessionKey, Workspace
+
+
+class WorkspaceHook(BaseHook):
+    """Opens the workspace whose Spark and MLflow are the Airflow connections, where these exist.
+
+    :param root: the folder that holds include/.
+    :param spark_conn_id: host `sc://…` and port; the password is the token.
+    :param mlflow_conn_id: schema, host, port, login and password.
+    :param declaration: a project given in place (the content of a project.yaml), instead of by folder.
+    """
+
+    def __init__(
+        self,
+        *,
+        root: str | Path,
+        spark_conn_id: str = "penstock_spark",
+        mlflow_conn_id: str = "penstock_mlflow",
+        declaration: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.root = Path(root)
+        self.spark_conn_id = spark_conn_id
+        self.mlflow_conn_id = mlflow_conn_id
+        self.declaration = declaration
+
+    def workspace(self, lineage: Lineage, session_key: SessionKey | None = None) -> Workspace:
+        """The workspace, ready to be used by a task."""
+        found = Workspace.open(root=self.root)
+        if self.declaration is not None:
+            found = found.with_(inline=(LoadedProject(Project.model_validate(self.declaration), self.root),))
+        return found.with_(connections=self.connections(found.environment), lineage=lineage, session_key=session_key)
+
+    def connections(self, environment: Environment) -> Connections | None:
+        """Spark and MLflow by the Airflow connections; None (the environment file decides) where one is missing."""
+        try:
+            spark, mlflow = self.get_connection(self.spark_conn_id), self.get_connection(self.mlflow_conn_id)
+        except AirflowNotFoundException:
+            return None
+        spark_host = (spark.host or "localhost").removeprefix("sc://")
+        mlflow_host = (mlflow.host or "localhost").rpartition("://")[2]
+        return Connections(
+            spark_url=f"sc://{spark_host}:{spark.port or 15002}",
+            spark_token=spark.password or None,
+            mlflow_uri=f"{mlflow.schema or 'http'}://{mlflow_host}:{mlflow.port or 5000}",
+            registry_uri=environment.mlflow.registry_uri,
+            mlflow_username=mlflow.login or None,
+            mlflow_password=mlflow.password or None,
+        )

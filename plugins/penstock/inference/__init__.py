@@ -1,0 +1,1 @@
+"""Inference: batch scoring and its sinks."""

@@ -1,0 +1,167 @@
+"""Batch inference: the entity rows since the last score, by the production version, each exactly once.
+
+Which rows were scored is part of the commit that holds them: the record of the newest one says up to which
+as_of, and its txn mark makes a repeat append nothing.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from penstock.clock import now, to_micros, to_text
+from penstock.errors import NothingToDo
+from penstock.features.inputs import InputTable, open_input
+from penstock.features.point_in_time import PREDICTION_TIME, join_features
+from penstock.features.training_set import entity_rows, utc_timestamps
+from penstock.lakehouse.addresses import Address
+from penstock.lakehouse.records import CommitRecord, latest_record, record
+from penstock.spec.project import Column, ColumnType, Entity, Lookup, Model
+from penstock.workspace import Workspace
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PREDICTION = "prediction"
+
+
+@dataclass(frozen=True)
+class ScoredBatch:
+    """Predictions that were appended to `table`, as its `version`: prediction times in (after, as_of]."""
+
+    table: str
+    version: int
+    rows: int
+    model_version: int
+    after: str
+    as_of: str
+
+
+def score_batch(workspace: Workspace, project_name: str, model_name: str, as_of: datetime) -> ScoredBatch:
+    """Scores entity rows with prediction time in (last scored, as_of], labelled or not.
+
+    The first window starts at the as_of of the first promotion. Features are those of the version's own
+    feature_spec. Raises NothingToDo without a production version, without new rows, or where as_of was reached.
+    """
+    from penstock.lakehouse.small_tables import append_once, fill_missing, to_arrow, version
+    from penstock.registry.stages import current_production
+    from penstock.training.scoring import load_scorer
+
+    project = workspace.project(project_name)
+    model = project.model(model_name)
+    table = predictions_table(project_name, model_name)
+    path = workspace.addresses.writable(table)
+    production = current_production(workspace, project_name, model_name)
+    if production is None:
+        raise NothingToDo(f"{project_name}.{model_name} has no version in production yet: nothing is scored")
+    last = latest_record(path)
+    if last is not None and (last.as_of_moment, last.run) == (as_of, workspace.lineage.run):
+        return _standing(path, table, last)  # this run was killed between scoring and publishing
+    as_of = _reached(workspace, project_name, model, as_of)
+    after = _scored_until(workspace, project_name, model_name, last, as_of)
+    scorer = load_scorer(workspace, f"{project_name}.{model_name}", production)
+    spec = scorer.feature_spec
+    lookups = [Lookup.model_validate(item) for item in spec["lookups"]]
+    frame, inputs = _entities(
+        workspace, project_name, model, Entity.model_validate(spec["entity"]), lookups, after, as_of
+    )
+    if frame.empty:
+        raise NothingToDo(f"{table}: no entity row has its prediction time in ({to_text(after)}, {to_text(as_of)}]")
+    frame[PREDICTION] = scorer.predict(frame)
+    frame = frame.assign(model_version=production, as_of=as_of, scored_at=now(), run=workspace.lineage.run)
+    columns = _columns(workspace, project_name, model, spec)
+    _create(path, columns, model, project.spec.owner)
+    rows = to_arrow(frame, {name: column.type for name, column in columns.items()}, table)
+    commit = record(
+        as_of, inputs | {f"{project_name}.{model_name}": production}, folder=project.folder, run=workspace.lineage.run
+    )
+    app_id = f"batch_inference:{project_name}.{model_name}"
+    planned = to_micros(last.as_of_moment) if last else None
+    append_once(path, fill_missing(rows, path), commit, app_id, to_micros(as_of), planned)
+    return ScoredBatch(table, version(path), rows.num_rows, production, to_text(after), to_text(as_of))
+
+
+def predictions_table(project: str, model: str) -> str:
+    """The address of a model's predictions."""
+    return f"{project}.{model}_predictions"
+
+
+def _standing(path: str, table: str, last: CommitRecord) -> ScoredBatch:
+    from penstock.lakehouse.small_tables import read_arrow, version
+
+    rows = read_arrow(path, columns=["model_version"], filters=[("as_of", "=", last.as_of_moment)])["model_version"]
+    return ScoredBatch(table, version(path), len(rows), int(rows[0].as_py()), last.as_of, last.as_of)
+
+
+def _reached(workspace: Workspace, project: str, model: Model, as_of: datetime) -> datetime:
+    """as_of, or how far the inputs have got where that is less: what they lack would never be scored."""
+    names = (model.entity.table, *(lookup.table for lookup in model.lookups))
+    records = [latest_record(workspace.addresses.readable(Address.parse(name, project))) for name in names]
+    moments = [found.as_of_moment for found in records if found is not None]
+    return min(as_of, max(moments, default=as_of))
+
+
+def _scored_until(
+    workspace: Workspace, project: str, model: str, last: CommitRecord | None, as_of: datetime
+) -> datetime:
+    from penstock.registry.promotion import first_promotion_as_of
+
+    until = last.as_of_moment if last else first_promotion_as_of(workspace, project, model)
+    if until is None:
+        raise NothingToDo(f"{project}.{model} was never promoted: nothing is scored")
+    if as_of <= until:
+        raise NothingToDo(f"{project}.{model} is scored up to {to_text(until)}: as_of {to_text(as_of)} adds nothing")
+    return until
+
+
+def _entities(
+    workspace: Workspace,
+    project: str,
+    model: Model,
+    entity: Entity,
+    lookups: list[Lookup],
+    after: datetime,
+    as_of: datetime,
+) -> tuple["pd.DataFrame", dict[str, int]]:
+    names = {entity.table, *(lookup.table for lookup in lookups)}
+    inputs: dict[str, InputTable] = {name: open_input(workspace, project, name) for name in sorted(names)}
+    keep = [*entity.keys, PREDICTION_TIME, *entity.features, *model.inference.keep]
+    looked_up = [lookup.output_name(name) for lookup in lookups for name in lookup.features]
+    with workspace.spark() as spark:
+        rows = entity_rows(spark, entity, inputs, as_of, after)
+        joined = join_features(spark, rows, lookups, inputs, as_of)
+        frame = joined.select(*dict.fromkeys([*keep, *looked_up])).toPandas()
+    return utc_timestamps(frame), {table.address: table.version for table in inputs.values()}
+
+
+def _columns(workspace: Workspace, project: str, model: Model, spec: dict) -> dict[str, Column]:
+    """The predictions' columns: keys, prediction_time, features, kept columns, prediction, and who made it."""
+    entity = _table_columns(workspace, project, model.entity.table)
+    features = {item["name"]: Column(type=ColumnType(item["type"])) for item in spec["features"]}
+    chosen = {name: entity[name] for name in [*model.entity.keys, *model.inference.keep]}
+    return {
+        **{name: chosen[name] for name in model.entity.keys},
+        PREDICTION_TIME: Column(type=ColumnType.TIMESTAMP, description="when the prediction was due, UTC"),
+        **{name: column for name, column in features.items() if name not in chosen},
+        **chosen,
+        PREDICTION: Column(type=ColumnType.DOUBLE, description="probability of the label, or the number predicted"),
+        "model_version": Column(type=ColumnType.INT, description="the registered version that predicted"),
+        "as_of": Column(type=ColumnType.TIMESTAMP, description="the score's as_of, UTC"),
+        "scored_at": Column(type=ColumnType.TIMESTAMP, description="wall clock, UTC"),
+        "run": Column(type=ColumnType.STRING, description="the DAG run that scored"),
+    }
+
+
+def _table_columns(workspace: Workspace, project: str, table: str) -> dict[str, Column]:
+    address = Address.parse(table, project)
+    spec = workspace.project(address.project).spec
+    found = spec.sources.get(address.table) or spec.feature_tables[address.table]
+    return dict(found.columns)
+
+
+def _create(path: str, columns: dict[str, Column], model: Model, owner: str) -> None:
+    from penstock.lakehouse.small_tables import create_if_missing
+
+    create_if_missing(
+        path, columns, keys=[*model.entity.keys, PREDICTION_TIME],
+        description=f"Predictions: {model.description}", properties={"penstock.owner": model.owner or owner},
+    )  # fmt: skip

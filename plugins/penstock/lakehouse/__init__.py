@@ -1,0 +1,1 @@
+"""The lakehouse: addresses, Spark Connect sessions, Delta tables and their history."""

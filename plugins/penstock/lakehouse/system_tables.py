@@ -1,0 +1,143 @@
+"""The tables that Penstock keeps for every project, with fixed columns (docs/reference/tables.md)."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from penstock.spec.project import ColumnType
+
+
+class SystemTable(StrEnum):
+    """The names of the tables."""
+
+    QUARANTINE = "quarantine"
+    MODEL_COMPARISONS = "model_comparisons"
+    DEPLOYMENTS = "deployments"
+    MONITORING_METRICS = "monitoring_metrics"
+    ALERTS = "alerts"
+    RETRAINING_DECISIONS = "retraining_decisions"
+
+
+@dataclass(frozen=True)
+class TableDefinition:
+    """A table's columns, the keys that make a repeated write harmless, and its description."""
+
+    description: str
+    keys: tuple[str, ...]
+    columns: dict[str, ColumnType]
+
+
+_T = ColumnType
+_WHEN = {"as_of": _T.TIMESTAMP}
+
+SYSTEM_TABLES: dict[SystemTable, TableDefinition] = {
+    SystemTable.QUARANTINE: TableDefinition(
+        "Rows kept apart because they failed an expectation, with every reason.",
+        ("table", "keys", "row"),
+        {
+            "table": _T.STRING,
+            "keys": _T.STRING,
+            "row": _T.STRING,
+            "reasons": _T.STRING,
+            **_WHEN,
+            "quarantined_at": _T.TIMESTAMP,
+            "run": _T.STRING,
+        },
+    ),
+    SystemTable.MODEL_COMPARISONS: TableDefinition(
+        "A candidate against production (or the heuristic) on the same labelled rows, by the declared metric.",
+        ("model", "candidate_version", "as_of", "method", "metric"),
+        {
+            "model": _T.STRING,
+            "candidate_version": _T.INT,
+            "production_version": _T.INT,
+            "method": _T.STRING,
+            "metric": _T.STRING,
+            "candidate_value": _T.DOUBLE,
+            "reference_value": _T.DOUBLE,
+            "better_by": _T.DOUBLE,
+            "required_better_by": _T.DOUBLE,
+            "rows": _T.BIGINT,
+            "window_start": _T.TIMESTAMP,
+            "window_end": _T.TIMESTAMP,
+            "verdict": _T.STRING,
+            "reason": _T.STRING,
+            **_WHEN,
+            "compared_at": _T.TIMESTAMP,
+            "run": _T.STRING,
+        },
+    ),
+    SystemTable.DEPLOYMENTS: TableDefinition(
+        "The audit of stages: every transition with its evidence, who decided it and why.",
+        ("transition_id",),
+        {
+            "transition_id": _T.STRING,
+            "model": _T.STRING,
+            "version": _T.INT,
+            "from_stage": _T.STRING,
+            "to_stage": _T.STRING,
+            "state": _T.STRING,
+            "decided_by": _T.STRING,
+            "reason": _T.STRING,
+            "evidence": _T.STRING,
+            **_WHEN,
+            "requested_at": _T.TIMESTAMP,
+            "completed_at": _T.TIMESTAMP,
+            "run": _T.STRING,
+        },
+    ),
+    SystemTable.MONITORING_METRICS: TableDefinition(
+        "Volume, drift and quality of each window of predictions, beside baseline and threshold.",
+        ("model", "model_version", "window_end", "kind", "column", "metric"),
+        {
+            "model": _T.STRING,
+            "model_version": _T.INT,
+            "window_start": _T.TIMESTAMP,
+            "window_end": _T.TIMESTAMP,
+            "kind": _T.STRING,
+            "column": _T.STRING,
+            "metric": _T.STRING,
+            "value": _T.DOUBLE,
+            "baseline": _T.DOUBLE,
+            "threshold": _T.DOUBLE,
+            "alert": _T.BOOLEAN,
+            "rows": _T.BIGINT,
+            "labelled_rows": _T.BIGINT,
+            **_WHEN,
+            "computed_at": _T.TIMESTAMP,
+            "run": _T.STRING,
+        },
+    ),
+    SystemTable.ALERTS: TableDefinition(
+        "Thresholds that were passed.",
+        ("model", "model_version", "window_end", "kind", "column", "metric"),
+        {
+            "model": _T.STRING,
+            "model_version": _T.INT,
+            "window_start": _T.TIMESTAMP,
+            "window_end": _T.TIMESTAMP,
+            "kind": _T.STRING,
+            "column": _T.STRING,
+            "metric": _T.STRING,
+            "value": _T.DOUBLE,
+            "threshold": _T.DOUBLE,
+            "message": _T.STRING,
+            **_WHEN,
+            "raised_at": _T.TIMESTAMP,
+            "run": _T.STRING,
+        },
+    ),
+    SystemTable.RETRAINING_DECISIONS: TableDefinition(
+        "Whether to retrain, with the reasons; no is recorded too.",
+        ("model", "as_of"),
+        {
+            "model": _T.STRING,
+            **_WHEN,
+            "decision": _T.STRING,
+            "reasons": _T.STRING,
+            "evidence": _T.STRING,
+            "production_version": _T.INT,
+            "decided_at": _T.TIMESTAMP,
+            "run": _T.STRING,
+        },
+    ),
+}

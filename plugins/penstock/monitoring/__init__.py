@@ -1,0 +1,1 @@
+"""Watches a model in production: drift, quality, infrastructure, alerts, and whether to train again."""

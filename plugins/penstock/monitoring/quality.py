@@ -1,0 +1,166 @@
+"""Measures how good the predictions of a window were, once labels say so."""
+
+from typing import TYPE_CHECKING
+
+from penstock.monitoring.baseline import Baseline, load_baseline
+from penstock.monitoring.metric_rows import Kind, Measurement, MetricRow
+from penstock.monitoring.windows import LABEL_COVERAGE, MODEL_VERSION, PREDICTION, Window, WindowReference
+from penstock.monitoring.windows import PREDICTION_TIME as TIME
+from penstock.spec.project import Model, QualityRule
+from penstock.workspace import Workspace
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from penstock.training.metrics import MetricValues
+
+_LABEL = "label"
+_IS_CURRENT = "in_current_window"
+
+
+def measure_quality(workspace: Workspace, reference: WindowReference) -> Measurement:
+    """The model's metrics over the window's predictions whose labels were known at as_of, against the promise.
+
+    Labels come late: the window before this one is judged again where more of its labels have arrived since
+    it was published. Figures: every metric of the model, and `label_coverage` (labelled rows / rows). Fewer
+    labelled rows than `minimum_rows` give figures without alerts, and a note.
+    """
+    labelled = _labelled_predictions(workspace, reference)
+    parts = [_measure_window(workspace, reference, reference.window, labelled[labelled[_IS_CURRENT]])]
+    if reference.previous is not None:
+        late = labelled[~labelled[_IS_CURRENT]]
+        if _grew(reference.previous, late):
+            parts.append(_measure_window(workspace, reference, reference.previous, late))
+    return Measurement(
+        scope=[pair for part in parts for pair in part.scope],
+        rows=[row for part in parts for row in part.rows],
+        notes=[note for part in parts for note in part.notes],
+    )
+
+
+def _measure_window(
+    workspace: Workspace, reference: WindowReference, window: Window, labelled: "pd.DataFrame"
+) -> Measurement:
+    from penstock.training.metrics import evaluate_metrics
+
+    rows: list[MetricRow] = []
+    notes: list[str] = []
+    project = workspace.project(reference.project)
+    model = project.model(reference.model)
+    for version in window.versions:
+        found = labelled[labelled[MODEL_VERSION] == version]
+        baseline = load_baseline(workspace, reference.project, reference.model, version)
+        metrics = evaluate_metrics(project, model, found[_LABEL].to_numpy(), found[PREDICTION].to_numpy())
+        judged, said = _judge(model, baseline, window, metrics, len(found))
+        rows += judged
+        notes += said
+    return Measurement(scope=[(window.end, str(Kind.QUALITY))], rows=rows, notes=notes)
+
+
+def _judge(
+    model: Model, baseline: Baseline, window: Window, metrics: "MetricValues", labelled: int
+) -> tuple[list[MetricRow], list[str]]:
+    """The figures of one version in one window, and what could not be judged."""
+    version, spec = baseline.version, model.monitoring
+    count = window.rows[str(version)]
+    rules = {rule.metric: rule for rule in spec.quality}
+    where = f"version {version}, window up to {window.end}"
+    enough = labelled >= spec.minimum_rows
+    if enough:
+        notes = [f"{where}: {name} is left out: {reason}" for name, reason in metrics.left_out.items()]
+        notes += [
+            f"{where}: {name} cannot be held against a promise: the training run of the version has no such metric"
+            for name in rules
+            if name not in baseline.promised
+        ]
+    else:
+        notes = [
+            f"{where}: {labelled} of {count} predictions have a label, fewer than minimum_rows "
+            f"{spec.minimum_rows}: quality is no alert yet"
+        ]
+
+    def row(metric: str, value: float, promised: float | None, limit: float | None, message: str) -> MetricRow:
+        return MetricRow(
+            model_version=version, window_start=window.start, window_end=window.end, kind=str(Kind.QUALITY),
+            metric=metric, value=value, baseline=promised, threshold=limit, alert=bool(message), rows=count,
+            labelled_rows=labelled, message=message,
+        )  # fmt: skip
+
+    rows = [row(LABEL_COVERAGE, labelled / count, None, None, "")]
+    for name, value in metrics.values.items():
+        promised, rule = baseline.promised.get(name), rules.get(name)
+        limit = None if promised is None or rule is None else _limit(model, rule, promised)
+        message = _complaint(model, name, value, promised, limit) if enough else ""
+        rows.append(row(name, value, promised, limit, message))
+    return rows, notes
+
+
+def _limit(model: Model, rule: QualityRule, promised: float) -> float:
+    from penstock.training.metrics import is_lower_better
+
+    return promised + rule.tolerance if is_lower_better(model, rule.metric) else promised - rule.tolerance
+
+
+def _complaint(model: Model, name: str, value: float, promised: float | None, limit: float | None) -> str:
+    """What is wrong with a figure; empty where it holds its bound or has none."""
+    from penstock.training.metrics import is_lower_better
+
+    if promised is None or limit is None:
+        return ""
+    lower = is_lower_better(model, name)
+    if value <= limit if lower else value >= limit:
+        return ""
+    side = "above" if lower else "below"
+    return (
+        f"{name} {value:.4f} is {side} {limit:.4f} (promised {promised:.4f}, tolerated {abs(limit - promised):g} worse)"
+    )
+
+
+def _grew(window: Window, labelled: "pd.DataFrame") -> bool:
+    """Whether a published window has more labels now."""
+    return len(labelled) > sum(window.labelled_rows.values())
+
+
+def _labelled_predictions(workspace: Workspace, reference: WindowReference) -> "pd.DataFrame":
+    """label, prediction, model_version, in_current_window of the predictions whose label was known at as_of.
+
+    One Spark query over the window and the one before: the label is a Spark SQL expression over the columns
+    of its table, and both tables may be large.
+    """
+    import pandas as pd
+
+    from penstock.features.inputs import open_input, quote, sql_moment
+    from penstock.lakehouse.addresses import Address
+
+    model = workspace.project(reference.project).model(reference.model)
+    columns = [_LABEL, PREDICTION, MODEL_VERSION, _IS_CURRENT]
+    if workspace.addresses.find(Address.parse(model.label.table, reference.project)) is None:
+        return pd.DataFrame({name: pd.Series(dtype=bool if name == _IS_CURRENT else float) for name in columns})
+    labels = open_input(workspace, reference.project, model.label.table)
+    path = workspace.addresses.readable(reference.predictions)
+    start = (reference.previous or reference.window).start
+    keys = list(model.entity.keys)
+    with workspace.spark() as spark:
+        from pyspark.sql.connect import functions as F
+
+        predictions = (
+            spark.read.format("delta").option("versionAsOf", reference.predictions_version).load(path)
+            .where(f"{TIME} > {_moment(start)} AND {TIME} <= {_moment(reference.window.end)}")
+            .where(f"as_of <= {sql_moment(reference.as_of_moment)}")
+            .where(f"{PREDICTION} IS NOT NULL AND NOT isnan({PREDICTION})")
+            .select(*map(quote, keys), PREDICTION, MODEL_VERSION,
+                    F.expr(f"{TIME} > {_moment(reference.window.start)}").alias(_IS_CURRENT))
+        )  # fmt: skip
+        known = (
+            labels.read(spark, reference.as_of_moment)
+            .select(*map(quote, keys), F.expr(model.label.expression).cast("double").alias(_LABEL))
+            .where(f"{_LABEL} IS NOT NULL")
+        )
+        return predictions.join(known, keys).select(*columns).toPandas()
+
+
+def _moment(text: str) -> str:
+    from penstock.clock import parse_as_of
+    from penstock.features.inputs import sql_moment
+
+    return sql_moment(parse_as_of(text))

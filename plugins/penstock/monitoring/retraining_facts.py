@@ -1,0 +1,125 @@
+"""Gathers what a retraining decision depends on: alerts, labels, trainings, open data failures."""
+
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from penstock.clock import EPOCH
+from penstock.lakehouse.system_tables import SystemTable
+from penstock.monitoring.baseline import training_of
+from penstock.monitoring.metric_rows import HAND_BACK, Kind
+from penstock.monitoring.retraining_policy import AlertFact, Facts
+from penstock.monitoring.windows import LABEL_COVERAGE, PREDICTION_TIME, read_published
+from penstock.spec.loading import LoadedProject
+from penstock.spec.project import Model
+from penstock.workspace import Workspace
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def gather_facts(
+    workspace: Workspace,
+    project: str,
+    model: str,
+    as_of: datetime,
+    production: int | None,
+    last_retrain: datetime | None,
+) -> Facts:
+    """What is known at as_of about the production version and its newest monitored window."""
+    if production is None:
+        return Facts(as_of, None)
+    window = _newest_window(workspace, project, model, as_of, production)
+    training = training_of(workspace, project, model, production)
+    if window.empty:
+        return Facts(as_of, production, trained_as_of=training.as_of, trained_until=training.until)
+    volume = window[(window["kind"] == Kind.VOLUME) & (window["metric"] == "rows")]
+    coverage = window[(window["kind"] == Kind.QUALITY) & (window["metric"] == LABEL_COVERAGE)]
+    end = window["window_end"].iloc[0].to_pydatetime()
+    return Facts(
+        as_of=as_of,
+        production_version=production,
+        window_start=window["window_start"].iloc[0].to_pydatetime(),
+        window_end=end,
+        rows=int(volume["rows"].sum()),
+        labelled_rows=int(coverage["labelled_rows"].sum()),
+        alerts=_alerts(workspace, project, model, production, end, as_of),
+        trained_as_of=training.as_of,
+        trained_until=training.until,
+        new_labelled_rows=count_labelled(workspace, project, model, as_of, training.until or EPOCH),
+        last_retrain=last_retrain,
+        data_failures=_data_failures(workspace, project, model, as_of),
+    )
+
+
+def count_labelled(workspace: Workspace, project: str, model: str, as_of: datetime, after: datetime) -> int:
+    """Entity rows with a prediction time after `after` whose label was known at as_of."""
+    from penstock.features.inputs import open_input, quote
+    from penstock.features.training_set import entity_rows
+
+    spec = workspace.project(project).model(model)
+    names = sorted({spec.entity.table, spec.label.table})
+    if any(_missing(workspace, project, name) for name in names):
+        return 0
+    inputs = {name: open_input(workspace, project, name) for name in names}
+    keys = list(spec.entity.keys)
+    with workspace.spark() as spark:
+        known = inputs[spec.label.table].read(spark, as_of).where(f"({spec.label.expression}) IS NOT NULL")
+        entities = entity_rows(spark, spec.entity, inputs, as_of, after).select(*map(quote, keys), PREDICTION_TIME)
+        return int(entities.join(known.select(*map(quote, keys)), keys).count())
+
+
+def _missing(workspace: Workspace, project: str, table: str) -> bool:
+    from penstock.lakehouse.addresses import Address
+
+    return workspace.addresses.find(Address.parse(table, project)) is None
+
+
+def _newest_window(workspace: Workspace, project: str, model: str, as_of: datetime, version: int) -> "pd.DataFrame":
+    """The published rows of a version in the model's newest window; empty where it did not predict there."""
+    published = read_published(workspace, project, model)
+    known = published[published["as_of"] <= as_of]
+    newest = known[known["window_end"] == known["window_end"].max()]
+    return newest[newest["model_version"] == version]
+
+
+def _alerts(
+    workspace: Workspace, project: str, model: str, version: int, window_end: datetime, as_of: datetime
+) -> list[AlertFact]:
+    from penstock.lakehouse.small_tables import read
+
+    path = workspace.addresses.find(f"{project}.{SystemTable.ALERTS}")
+    if path is None:
+        return []
+    found = read(path, filters=[("model", "=", model), ("model_version", "=", version), ("as_of", "<=", as_of)])
+    found = found[(found["window_end"] == window_end) & (found["kind"] != HAND_BACK)]
+    found = found.sort_values(["kind", "column", "metric"])
+    return [
+        AlertFact(row.kind, row.column, row.metric, row.message)
+        for row in found[["kind", "column", "metric", "message"]].itertuples(index=False)
+    ]
+
+
+def _data_failures(workspace: Workspace, project: str, model: str, as_of: datetime) -> list[str]:
+    """The open failures of the quality gates of the tables that the model is made from."""
+    from penstock.quality.report import open_failures
+
+    loaded = workspace.project(project)
+    tables = tables_of(loaded, loaded.model(model))
+    return [
+        f"{failure.table} as of {failure.as_of}: {failure.reason} (report: {failure.report})."
+        for failure in open_failures(workspace, project, as_of)
+        if failure.table in tables
+    ]
+
+
+def tables_of(project: LoadedProject, model: Model) -> set[str]:
+    """The project's tables that a model is made from, directly and through feature tables."""
+    waiting = [model.entity.table, model.label.table, *(lookup.table for lookup in model.lookups)]
+    found: set[str] = set()
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            table = project.spec.feature_tables.get(name)
+            waiting += table.inputs if table else []
+    return found

@@ -1,0 +1,1 @@
+"""Airflow operators: thin, each calls one function of the library."""

@@ -1,0 +1,108 @@
+"""Operators of feature_refresh."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from airflow.sdk import Context
+
+from penstock.clock import to_text
+from penstock.errors import NothingToDo
+from penstock.operators.base import PenstockOperator, emit
+from penstock.operators.links import ReportLink, TableLink
+from penstock.workspace import Workspace
+
+
+class LandSourceOperator(PenstockOperator):
+    """Lands what became known to a source, behind its quality gate. XCom: table, version, rows, quarantined."""
+
+    operator_extra_links = (ReportLink(),)
+
+    def __init__(self, *, source: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.source = source
+
+    def run(self, workspace: Workspace, as_of: datetime, context: Context) -> Any:
+        """Calls penstock.features.landing.land_source."""
+        from penstock.features.landing import land_source
+
+        ReportLink.store(context, self.project, self.source)
+        return land_source(workspace, self.project, self.source, as_of)
+
+
+class StageFeatureTableOperator(PenstockOperator):
+    """Computes what a feature table lacks into a staging table. XCom: the staged batch (a reference)."""
+
+    def __init__(self, *, table: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.table = table
+
+    def run(self, workspace: Workspace, as_of: datetime, context: Context) -> Any:  # noqa: ARG002
+        """Calls penstock.features.refresh.stage_table."""
+        from penstock.features.refresh import stage_table
+
+        batch = stage_table(workspace, self.project, self.table, as_of)
+        self.log.info("%s: %s rows staged, %s (%s)", batch.table, batch.rows, batch.mode, batch.why)
+        return batch
+
+
+class ValidateBatchOperator(PenstockOperator):
+    """The quality gate of a staged batch: bad rows to quarantine, a critical failure stops the table."""
+
+    template_fields: Sequence[str] = (*PenstockOperator.template_fields, "batch")
+    operator_extra_links = (ReportLink(),)
+
+    def __init__(self, *, batch: Any, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.batch = batch
+
+    def run(self, workspace: Workspace, as_of: datetime, context: Context) -> Any:  # noqa: ARG002
+        """Calls penstock.features.merge.validate_batch."""
+        from penstock.features.merge import validate_batch
+        from penstock.features.refresh import StagedBatch
+
+        batch = StagedBatch(**self.batch)
+        ReportLink.store(context, self.project, batch.table)
+        return validate_batch(workspace, batch).to_dict()
+
+
+class MergeBatchOperator(PenstockOperator):
+    """Merges a checked batch by keys, in one commit. XCom: table, version, rows, mode, quarantined."""
+
+    template_fields: Sequence[str] = (*PenstockOperator.template_fields, "checked")
+    operator_extra_links = (TableLink(),)
+
+    def __init__(self, *, checked: Any, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.checked = checked
+
+    def run(self, workspace: Workspace, as_of: datetime, context: Context) -> Any:  # noqa: ARG002
+        """Calls penstock.features.merge.merge_batch."""
+        from penstock.features.merge import CheckedBatch, merge_batch
+
+        merged = merge_batch(workspace, CheckedBatch.from_dict(self.checked))
+        TableLink.store(context, merged.table)
+        return merged
+
+
+class FeaturesRefreshedOperator(PenstockOperator):
+    """Tells whoever waits for a project's features which table versions there are now (an asset event)."""
+
+    def __init__(self, *, tables: Sequence[str], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.tables = list(tables)
+
+    def run(self, workspace: Workspace, as_of: datetime, context: Context) -> Any:
+        """Emits the event with as_of and the tables' versions."""
+        from penstock.lakehouse.small_tables import version
+
+        found = {}
+        for table in self.tables:
+            path = workspace.addresses.find(f"{self.project}.{table}")
+            if path is not None:
+                found[f"{self.project}.{table}"] = version(path)
+        if not found:
+            raise NothingToDo(f"{self.project} has no tables yet")
+        for asset in self.outlets:
+            emit(context, asset, as_of=to_text(as_of), tables=found)
+        return {"as_of": to_text(as_of), "tables": found}

@@ -1,0 +1,200 @@
+"""Operators of model_promotion."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
+from airflow.sdk import BaseOperator, Context, Param
+from airflow.sdk.exceptions import AirflowSkipException, DownstreamTasksSkipped
+
+from penstock.clock import to_text
+from penstock.errors import SpecError
+from penstock.gates import Verdict
+from penstock.operators.base import emit
+from penstock.operators.links import ModelVersionLink
+from penstock.operators.training import ModelOperator
+from penstock.spec.environment import ApprovalMode
+from penstock.workspace import Workspace
+
+if TYPE_CHECKING:
+    from penstock.scope import Scope
+
+APPROVE, REJECT = "Approve", "Reject"
+AUTOMATIC = "penstock (automatic)"
+
+
+class VersionOperator(ModelOperator):
+    """An operator about one registered version: `model_version`, else the run's parameter."""
+
+    template_fields: Sequence[str] = (*ModelOperator.template_fields, "model_version")
+    operator_extra_links = (ModelVersionLink(),)
+
+    def __init__(self, *, model_version: int | str | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.model_version = model_version
+
+    def version(self, workspace: Workspace, context: Context) -> int:
+        """The version. Raises SpecError where nobody gave one."""
+        given = self.model_version or (context.get("params") or {}).get("model_version")
+        if not given:
+            raise SpecError(
+                f"{self.project}.{self.model}: which version? Give the parameter model_version, such as "
+                '{"conf": {"model_version": 3}}'
+            )
+        ModelVersionLink.store(context, workspace.resolved.mlflow_uri, f"{self.project}.{self.model}", int(given))
+        return int(given)
+
+
+class RepairStagesOperator(ModelOperator):
+    """Completes what a crash left half done, and notices an alias that was moved by hand."""
+
+    def run(self, workspace: Workspace, as_of: datetime, context: Context) -> Any:  # noqa: ARG002
+        """Calls penstock.registry.deployments.repair."""
+        from penstock.registry.deployments import repair
+
+        return repair(workspace, self.project, self.model, as_of)
+
+
+class ComplianceCheckOperator(VersionOperator):
+    """Checks what must hold for any model. XCom: the verdict."""
+
+    def run(self, workspace: Workspace, as_of: datetime, context: Context) -> Any:
+        """Calls penstock.registry.compliance.check_compliance."""
+        from penstock.registry.compliance import check_compliance
+
+        verdict = check_compliance(workspace, self.project, self.model, self.version(workspace, context), as_of)
+        self.log.info("%s", verdict.to_markdown())
+        return verdict.to_dict()
+
+
+class MoveToStagingOperator(VersionOperator):
+    """To Staging, or to Archived, by the compliance check's verdict; Archived ends the run here."""
+
+    template_fields: Sequence[str] = (*VersionOperator.template_fields, "verdict")
+
+    def __init__(self, *, verdict: Any, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.verdict = verdict
+
+    def run(self, workspace: Workspace, as_of: datetime, context: Context) -> Any:
+        """Calls penstock.registry.promotion.stage_after_compliance."""
+        from penstock.registry.promotion import stage_after_compliance
+
+        verdict = Verdict.from_dict(self.verdict)
+        version = self.version(workspace, context)
+        stage_after_compliance(workspace, self.project, self.model, version, verdict, as_of)
+        if not verdict.passed:
+            stop_here(self, context, f"version {version} was archived: {verdict.reason}")
+        return {"version": version, "stage": "Staging"}
+
+
+class CompareWithProductionOperator(VersionOperator):
+    """The candidate against production (or the heuristic) on the same newest rows. XCom: verdict, markdown."""
+
+    def run(self, workspace: Workspace, as_of: datetime, context: Context) -> Any:
+        """Calls penstock.registry.comparison.compare_with_production; a loser is archived."""
+        from penstock.registry.comparison import compare_with_production
+        from penstock.registry.promotion import reject
+
+        version = self.version(workspace, context)
+        verdict = compare_with_production(workspace, self.project, self.model, version, as_of)
+        self.log.info("%s", verdict.to_markdown())
+        context["ti"].xcom_push(key="markdown", value=verdict.to_markdown())
+        if not verdict.passed:
+            reject(
+                workspace, self.project, self.model, version, decided_by=AUTOMATIC, reason=verdict.reason,
+                evidence=verdict.to_dict(), as_of=as_of,
+            )  # fmt: skip
+            stop_here(self, context, f"version {version} was archived: {verdict.reason}", verdict.to_dict())
+        return verdict.to_dict()
+
+
+class AutomaticApprovalOperator(BaseOperator):
+    """Approves what passed its gates, where the environment wants no human. XCom as HITLOperator's."""
+
+    def execute(self, context: Context) -> dict[str, Any]:  # noqa: ARG002
+        """Answers what a human would have."""
+        return {"chosen_options": [APPROVE], "params_input": {"reason": "all gates passed"}, "responded_by_user": None}
+
+
+class PromoteOperator(VersionOperator):
+    """To Production, or to Archived, as the approval says; a rejection skips the task, so no event goes out."""
+
+    template_fields: Sequence[str] = (*VersionOperator.template_fields, "comparison", "approval")
+
+    def __init__(self, *, comparison: Any, approval: Any, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.comparison = comparison
+        self.approval = approval
+
+    def run(self, workspace: Workspace, as_of: datetime, context: Context) -> Any:
+        """Calls penstock.registry.promotion.promote or reject."""
+        from penstock.registry.promotion import promote, reject
+
+        version = self.version(workspace, context)
+        user = self.approval.get("responded_by_user") or {}
+        decided_by = user.get("name") or user.get("id") or AUTOMATIC
+        reason = (self.approval.get("params_input") or {}).get("reason") or "no reason given"
+        decision: dict[str, Any] = {
+            "decided_by": decided_by, "reason": reason, "evidence": {"comparison": self.comparison}, "as_of": as_of,
+        }  # fmt: skip
+        if APPROVE not in self.approval["chosen_options"]:
+            reject(workspace, self.project, self.model, version, **decision)
+            raise AirflowSkipException(f"version {version} was rejected by {decided_by}: {reason}")
+        promote(workspace, self.project, self.model, version, **decision)
+        for asset in self.outlets:
+            emit(context, asset, as_of=to_text(as_of), model_version=version)
+        return {"version": version, "stage": "Production", "decided_by": decided_by, "reason": reason}
+
+
+def approval_request(scope: "Scope", *, comparison: str) -> BaseOperator:
+    """The task that lets a version in: a person's answer, or an automatic one, as the environment says.
+
+    :param comparison: id of the task whose `markdown` XCom is shown to the person.
+    """
+    approval = scope.environment.approval
+    if approval.mode is ApprovalMode.AUTOMATIC:
+        return AutomaticApprovalOperator(task_id="approval")
+    # Only here, since every task of this DAG parses this file again and the import takes a third of a second.
+    from airflow.providers.standard.operators.hitl import HITLOperator
+    from airflow.sdk.execution_time.hitl import HITLUser
+
+    return HITLOperator(
+        task_id="approval",
+        subject=f"Promote {scope.project}.{scope.model} version {{{{ params.model_version }}}} to production?",
+        body=f"{{{{ ti.xcom_pull(task_ids='{comparison}', key='markdown') }}}}",
+        options=[APPROVE, REJECT],
+        params={"reason": Param(None, type=["null", "string"], title="reason", description="kept in the audit")},
+        assigned_users=[HITLUser(id=user, name=user) for user in approval.approvers] or None,
+        response_timeout=timedelta(hours=approval.expires_after_hours),
+    )
+
+
+def request_promotion(scope: "Scope", *, registered: str, training_set: str) -> BaseOperator:
+    """Knocks at the one door: asks for the run `promote__<model>__<version>`, unless it is already under way.
+
+    :param registered: id of the task that registered the version.
+    :param training_set: id of the task whose as_of the promotion takes over.
+    """
+    version = f"{{{{ ti.xcom_pull(task_ids='{registered}')['version'] }}}}"
+    return TriggerDagRunOperator(
+        task_id="request_promotion",
+        trigger_dag_id=scope.dag_id("model_promotion"),
+        trigger_run_id=f"promote__{scope.model}__{version}",
+        logical_date=None,
+        conf={
+            "model_version": version,
+            "as_of": f"{{{{ ti.xcom_pull(task_ids='{training_set}')['as_of'] }}}}",
+            "reason": "registered by {{ dag_run.run_id }}",
+        },
+        skip_when_already_exists=True,
+    )
+
+
+def stop_here(operator: BaseOperator, context: Context, why: str, result: Any = None) -> None:
+    """Ends a run by a gate's verdict: this task succeeded, what follows is skipped."""
+    operator.log.warning("%s", why)
+    context["ti"].xcom_push(key="return_value", value=result)
+    context["ti"].xcom_push(key="stopped", value=why)
+    raise DownstreamTasksSkipped(tasks=sorted(operator.downstream_task_ids))

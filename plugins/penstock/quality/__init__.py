@@ -1,0 +1,1 @@
+"""Data quality: suites of expectations, validated by Great Expectations; quarantine; reports."""

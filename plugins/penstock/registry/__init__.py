@@ -1,0 +1,1 @@
+"""The model registry: stages, compliance, comparison, promotion, rollback, and the audit of all of them."""

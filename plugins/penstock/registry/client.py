@@ -1,0 +1,140 @@
+"""One registered model in MLflow's registry: its aliases, versions, tags, and the runs behind them."""
+
+import math
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from penstock.errors import RegistryError, ServiceError
+from penstock.workspace import Workspace
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
+
+_NOT_THERE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
+_NOT_OF_THE_HOLD_OUT = ("tune_", "trial_", "heuristic_")  # prefixes of training's other metrics
+_LONGEST_TAG = 4900  # the registry's database refuses more than 5,000 characters in a tag or a description
+_LONGEST_DESCRIPTION = 4900
+
+
+def registered_name(project: str, model: str) -> str:
+    """The name of a model in the registry, and of its experiment."""
+    return f"{project}.{model}"
+
+
+def cut(text: str, longest: int = _LONGEST_TAG) -> str:
+    """A text that fits into a tag."""
+    return text if len(text) <= longest else text[: longest - 2] + " …"
+
+
+class RegisteredModel:
+    """A registered model. Every method raises ServiceError where the registry does not answer."""
+
+    def __init__(self, workspace: Workspace, project: str, model: str) -> None:
+        from mlflow import MlflowClient
+
+        workspace.mlflow()
+        self.name = registered_name(project, model)
+        resolved = workspace.resolved
+        self._client = MlflowClient(resolved.mlflow_uri, resolved.registry_uri or resolved.mlflow_uri)
+
+    def aliases(self) -> dict[str, int]:
+        """The version of each alias; empty where the model is not registered."""
+        try:
+            with self._asking("its aliases"):
+                found = self._client.get_registered_model(self.name).aliases
+        except RegistryError:
+            return {}
+        return {alias: int(version) for alias, version in found.items()}
+
+    def version(self, version: int) -> "ModelVersion":
+        """A version. Raises RegistryError where there is none."""
+        with self._asking(f"version {version}"):
+            return self._client.get_model_version(self.name, str(version))
+
+    def versions(self) -> list["ModelVersion"]:
+        """Every version, oldest first."""
+        with self._asking("its versions"):
+            found = self._client.search_model_versions(f"name='{self.name}'", max_results=1000)
+        return sorted(found, key=lambda version: int(version.version))
+
+    def has_version(self, version: int) -> bool:
+        """Whether the version exists (a deleted one does not)."""
+        try:
+            self.version(version)
+        except RegistryError:
+            return False
+        return True
+
+    def move_alias(self, alias: str, version: int | None) -> None:
+        """Points an alias at a version; None takes the alias away."""
+        with self._asking(f"alias {alias} on version {version}"):
+            if version is None:
+                self._client.delete_registered_model_alias(self.name, alias)
+            else:
+                self._client.set_registered_model_alias(self.name, alias, str(version))
+
+    def tag(self, version: int, tags: dict[str, str | None]) -> None:
+        """Sets tags of a version, cut to what the registry takes; None takes a tag away."""
+        for key, value in tags.items():
+            with self._asking(f"tag {key} of version {version}"):
+                if value is None:
+                    self._client.delete_model_version_tag(self.name, str(version), key)
+                else:
+                    self._client.set_model_version_tag(self.name, str(version), key, cut(value))
+
+    def describe(self, version: int, text: str) -> None:
+        """Sets the description of a version."""
+        with self._asking(f"description of version {version}"):
+            self._client.update_model_version(self.name, str(version), cut(text, _LONGEST_DESCRIPTION))
+
+    def run_id(self, version: "ModelVersion") -> str | None:
+        """The run that a version came from; None for a model that no run of this server logged."""
+        if version.run_id or not version.model_id:
+            return version.run_id or None
+        try:
+            with self._asking(f"logged model {version.model_id}"):
+                return self._client.get_logged_model(version.model_id).source_run_id or None
+        except RegistryError:
+            return None
+
+    def run_metrics(self, version: "ModelVersion") -> dict[str, float]:
+        """The finite hold-out metrics of the run that a version came from; empty where there is no such run."""
+        run_id = self.run_id(version)
+        if run_id is None:
+            return {}
+        try:
+            with self._asking(f"run {run_id}"):
+                metrics = self._client.get_run(run_id).data.metrics
+        except RegistryError:
+            return {}
+        return {
+            name: float(value) for name, value in metrics.items()
+            if math.isfinite(value) and not name.startswith(_NOT_OF_THE_HOLD_OUT)
+        }  # fmt: skip
+
+    def run_text(self, version: "ModelVersion", path: str) -> str | None:
+        """The text of a file of a version's run; None where there is none."""
+        run_id = self.run_id(version)
+        if run_id is None:
+            return None
+        with self._asking(f"files of run {run_id}"), tempfile.TemporaryDirectory() as folder:
+            if path not in {item.path for item in self._client.list_artifacts(run_id)}:
+                return None
+            return Path(self._client.download_artifacts(run_id, path, folder)).read_text(encoding="utf-8")
+
+    @contextmanager
+    def _asking(self, what: str) -> Iterator[None]:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            yield
+        except MlflowException as error:
+            brief = str(error).strip().splitlines()[0][:300]
+            if error.error_code in _NOT_THERE:
+                raise RegistryError(f"{self.name}, {what}: {brief}") from error
+            raise ServiceError(
+                f"MLflow did not answer about {self.name}, {what}: {brief}. Is it running? (penstock status)"
+            ) from error

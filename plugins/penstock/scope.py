@@ -1,0 +1,78 @@
+"""What a pipeline function is about: a project (and a model) in an environment, and the assets between pipelines."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from airflow.sdk import Asset
+
+from penstock.spec.environment import Environment
+from penstock.spec.graph import feature_table_order
+from penstock.spec.loading import LoadedProject
+from penstock.spec.project import Model
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What a pipeline function gets: a project (and a model), the environment, and the assets between pipelines."""
+
+    root: Path
+    environment: Environment
+    project_spec: LoadedProject
+    model: str = ""
+
+    @property
+    def project(self) -> str:
+        """The project's name."""
+        return self.project_spec.name
+
+    @property
+    def model_spec(self) -> Model:
+        """The model's declaration."""
+        return self.project_spec.model(self.model)
+
+    @property
+    def landed_sources(self) -> list[str]:
+        """The raw tables that the project lands itself."""
+        return [name for name, source in self.project_spec.spec.sources.items() if source.land]
+
+    @cached_property
+    def feature_tables(self) -> list[str]:
+        """The feature tables, each after its inputs."""
+        return feature_table_order(self.project_spec.spec)
+
+    def dag_id(self, pipeline: str) -> str:
+        """The id of another pipeline's DAG for the same project or model."""
+        per_project = pipeline == "feature_refresh"
+        return f"{self.project}.{pipeline}" if per_project else f"{self.project}.{self.model}.{pipeline}"
+
+    @property
+    def raw_data(self) -> Asset:
+        """Others tell by an event of this asset that raw data arrived."""
+        return self._asset("raw_data")
+
+    @property
+    def features(self) -> Asset:
+        """The project's feature tables were refreshed."""
+        return self._asset("features")
+
+    @property
+    def production(self) -> Asset:
+        """The model's production version changed."""
+        return self._asset("production", self.model)
+
+    @property
+    def predictions(self) -> Asset:
+        """The model's predictions were written."""
+        return self._asset("predictions", self.model)
+
+    @property
+    def monitored(self) -> Asset:
+        """A window of the model was monitored."""
+        return self._asset("monitored", self.model)
+
+    def _asset(self, what: str, model: str = "") -> Asset:
+        parts = [part for part in (self.project, model, what) if part]
+        return Asset(
+            name=".".join(parts), uri=f"penstock://{self.environment.name}/{'/'.join(parts)}", group="penstock"
+        )

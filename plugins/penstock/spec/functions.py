@@ -1,0 +1,42 @@
+"""A project's own Python functions, by dotted name from the project's folder."""
+
+import hashlib
+import importlib
+import sys
+import types
+from collections.abc import Callable
+from typing import Any
+
+from penstock.errors import SpecError
+from penstock.spec.loading import LoadedProject
+
+
+def load_function(project: LoadedProject, dotted_name: str) -> Callable[..., Any]:
+    """The function `module.function` of a project.
+
+    The project's folder is imported as a package of its own, so that two projects (or two teams' bundles)
+    can have modules of one name, and modules can import each other relatively.
+    Raises SpecError where the module cannot be imported or has no such function.
+    """
+    module_name, _, function_name = dotted_name.rpartition(".")
+    try:
+        module = importlib.import_module(f"{_package(project)}.{module_name}")
+    except Exception as error:
+        raise SpecError(
+            f"{project.folder / (module_name.replace('.', '/') + '.py')}: cannot be imported: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    function = getattr(module, function_name, None)
+    if not callable(function):
+        raise SpecError(f"{module.__file__}: has no function {function_name}")
+    return function  # type: ignore[no-any-return]
+
+
+def _package(project: LoadedProject) -> str:
+    digest = hashlib.sha256(str(project.folder.resolve()).encode()).hexdigest()[:8]
+    name = f"penstock_project_{project.name}_{digest}"
+    if name not in sys.modules:
+        package = types.ModuleType(name)
+        package.__path__ = [str(project.folder)]
+        sys.modules[name] = package
+    return name

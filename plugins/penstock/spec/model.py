@@ -1,0 +1,237 @@
+"""What a model is declared as: entity, label, lookups, and how it is trained, promoted, used and watched."""
+
+from datetime import timedelta
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from penstock.spec.common import DottedName, Duration, Expression, Name, Spec, Text
+
+
+class Entity(Spec):
+    """What a prediction is about: a row of a table, at its prediction time."""
+
+    table: str = Field(description="table, project.table or root:project.table")
+    keys: Annotated[list[Name], Field(min_length=1)] = Field(
+        description="columns that, with the prediction time, identify what is predicted"
+    )
+    prediction_time: Name = Field(description="timestamp column: when the prediction is asked for, UTC")
+    features: list[Name] = Field(default_factory=list, description="columns of the row that the model sees")
+
+
+class Label(Spec):
+    """The truth, from a source that has the entity's keys; it enters once it is known (its available_at)."""
+
+    name: Name = Field(description="what it is called, for people")
+    table: str = Field(description="source that holds it")
+    expression: Expression = Field(
+        description="SQL over a row of the table: true or false for a classification, a number for a regression"
+    )
+
+
+class Lookup(Spec):
+    """Features joined as of the prediction time: the newest row with event_time <= prediction time.
+
+    `keys` maps each primary key of the feature table to an expression over the entity row;
+    `rename` gives a feature its name in the training set.
+    """
+
+    table: str = Field(description="feature table: table, project.table or root:project.table")
+    keys: Annotated[dict[Name, Expression], Field(min_length=1)] = Field(
+        description="for each primary key of the feature table, an expression over the entity's row"
+    )
+    features: Annotated[list[Name], Field(min_length=1)] = Field(description="columns to take")
+    rename: dict[Name, Name] = Field(default_factory=dict, description="other names for some of these features")
+    max_age: Duration | None = Field(
+        default=None, description="features older than this at the prediction time count as missing; any age by default"
+    )
+
+    def output_name(self, feature: str) -> str:
+        """The name that `feature` has in the training set."""
+        return self.rename.get(feature, feature)
+
+
+class Task(StrEnum):
+    """What a model predicts: the probability of a binary label, or a number."""
+
+    CLASSIFICATION = "classification"
+    REGRESSION = "regression"
+
+
+class SearchRange(Spec):
+    """A parameter that tuning chooses: exactly one of `int`, `float` and `choice`."""
+
+    integer: tuple[int, int] | None = Field(default=None, alias="int", description="[low, high], both included")
+    number: tuple[float, float] | None = Field(default=None, alias="float", description="[low, high]")
+    choice: list[Any] | None = Field(default=None, description="the values to choose from")
+    log: bool = Field(default=False, description="whether to search on a logarithmic scale")
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> "SearchRange":
+        if sum(part is not None for part in (self.integer, self.number, self.choice)) != 1:
+            raise ValueError(
+                "gives no range, or several: write exactly one of int: [low, high], float: [low, high], choice: […]"
+            )
+        return self
+
+
+class Training(Spec):
+    """How a candidate is made.
+
+    `function(training, tuning, parameters)` gets two `penstock.training.Block` (features, label, weights)
+    and returns a fitted model that MLflow can log. The training set is cut in time: train, tune, hold out.
+    """
+
+    function: DottedName = Field(description="function(training, tuning, parameters) -> fitted model")
+    task: Task = Field(default=Task.CLASSIFICATION, description="what is predicted")
+    flavor: str = Field(
+        default="lightgbm", description="MLflow flavour of the model: lightgbm, sklearn, xgboost, pytorch, …"
+    )
+    window: Duration | None = Field(default=None, description="how far back the training set reaches; all by default")
+    tune: Duration = Field(
+        default=timedelta(days=14), description="the block of time before hold_out, on which tuning decides"
+    )
+    hold_out: Duration = Field(
+        default=timedelta(days=14), description="the last block of time, on which the candidate is measured"
+    )
+    parameters: dict[str, Any] = Field(default_factory=dict, description="fixed parameters for the function")
+    search: dict[str, SearchRange] = Field(default_factory=dict, description="parameters that tuning chooses")
+    trials: int = Field(default=6, ge=1, description="tuning budget; the environment may lower it")
+    seed: int = Field(default=7, description="seed of everything that draws lots")
+    metric: str = Field(description="what tuning optimises: a built-in metric or one of `metrics`")
+    metrics: dict[Name, DottedName] = Field(
+        default_factory=dict, description="own metrics: function(label, prediction) -> float"
+    )
+    lower_is_better: list[str] = Field(default_factory=list, description="own metrics where less is better")
+    minimum_rows: int = Field(default=200, ge=10, description="fewer labelled rows than that train no model")
+    requirements: list[str] = Field(default_factory=list, description="packages that the model needs to be loaded")
+
+
+class Bound(Spec):
+    """A metric's bounds."""
+
+    min: float | None = Field(default=None, description="the least acceptable value")
+    max: float | None = Field(default=None, description="the greatest acceptable value")
+
+
+class Promotion(Spec):
+    """The rule that decides, declared before the data is seen.
+
+    The candidate replaces production when its `metric` is better by at least `better_by`, on at least
+    `minimum_rows` labelled rows after both versions' trained_until. The first version must beat
+    `heuristic` (function(features) -> predictions; the training block's mean label by default) and
+    hold every bound of `first_bounds`.
+    """
+
+    metric: str = Field(description="by which versions are compared: a built-in metric or one of training.metrics")
+    better_by: float = Field(
+        default=0.0, description="by how much, in the metric's unit, a candidate must beat production"
+    )
+    minimum_rows: int = Field(default=500, ge=1, description="fewer labelled rows than that compare nothing")
+    heuristic: DottedName | None = Field(
+        default=None,
+        description="function(features) -> predictions that the first version must beat; the mean label by default",
+    )
+    first_bounds: dict[str, Bound] = Field(
+        default_factory=dict, description="by metric, the bounds that the first version must hold"
+    )
+    required_tags: list[str] = Field(
+        default_factory=list, description="tags that a version needs to pass the compliance check"
+    )
+
+
+class Sink(Spec):
+    """Where predictions go beside the table of predictions: Parquet or CSV files, or JDBC."""
+
+    kind: Literal["parquet", "csv", "jdbc"] = Field(description="what is written")
+    path: Text | None = Field(default=None, description="folder or URL, for parquet and csv")
+    url: Text | None = Field(default=None, description="jdbc:…, for jdbc; a login belongs into a `${VAR}`")
+    table: Text | None = Field(default=None, description="table, for jdbc")
+
+
+class Inference(Spec):
+    """How entity rows are scored in batches."""
+
+    sinks: list[Sink] = Field(default_factory=list, description="further places that get the predictions")
+    keep: list[Name] = Field(default_factory=list, description="further entity columns kept with a prediction")
+
+
+class DriftMethod(StrEnum):
+    """How the distance between a column's distribution and its training profile is measured."""
+
+    PSI = "psi"
+    JENSEN_SHANNON = "jensen_shannon"
+    WASSERSTEIN = "wasserstein"
+
+
+class DriftRule(Spec):
+    """A distance and the threshold above which it is an alert."""
+
+    method: DriftMethod = Field(default=DriftMethod.PSI, description="how the distance is measured")
+    threshold: float = Field(default=0.2, gt=0, description="a greater distance is drift")
+
+
+class QualityRule(Spec):
+    """How much worse than promised at promotion a metric may become before it is an alert."""
+
+    metric: str = Field(description="a built-in metric or one of training.metrics")
+    tolerance: float = Field(ge=0, description="by how much it may be worse, in the metric's unit")
+
+
+class Monitoring(Spec):
+    """What is watched, and the thresholds."""
+
+    features: DriftRule = Field(default=DriftRule(), description="for each feature without a rule of its own")
+    feature_rules: dict[Name, DriftRule] = Field(default_factory=dict, description="rules for single features")
+    prediction: DriftRule = Field(default=DriftRule(), description="for the predictions")
+    missing_share: float = Field(
+        default=0.1, ge=0, le=1, description="rise of a feature's share of nulls that is an alert"
+    )
+    quality: list[QualityRule] = Field(default_factory=list, description="what was promised, and its tolerances")
+    minimum_rows: int = Field(default=200, ge=1, description="fewer rows in a window give no verdict")
+
+
+class RetrainingTrigger(StrEnum):
+    """What may start a retraining. Drift of features alone only alerts."""
+
+    QUALITY = "quality"
+    PREDICTION_DRIFT = "prediction_drift"
+
+
+class Retraining(Spec):
+    """When a model is trained again."""
+
+    triggers: list[RetrainingTrigger] = Field(
+        default_factory=lambda: list(RetrainingTrigger), description="alerts that lead to it"
+    )
+    minimum_labelled_rows: int = Field(
+        default=1000, ge=1, description="labels that must have arrived since the model's trained_until"
+    )
+    cool_down: Duration = Field(default=timedelta(days=7), description="least time between two retrainings, in as_of")
+    mode: Literal["automatic", "manual"] = Field(
+        default="automatic", description="automatic: decide and train; manual: decide and alert only"
+    )
+
+
+class Model(Spec):
+    """A model: entity, label, lookups, and how it is trained, promoted, used and watched."""
+
+    description: Text = Field(description="the question that it answers")
+    owner: Text | None = Field(default=None, description="who answers for it; the project's owner by default")
+    limits: str = Field(default="", description="what the model must not be used for; part of its description")
+    tags: dict[str, str] = Field(default_factory=dict, description="tags of its registered model")
+    entity: Entity = Field(description="what a prediction is about")
+    label: Label = Field(description="the truth")
+    lookups: list[Lookup] = Field(default_factory=list, description="features from feature tables")
+    training: Training = Field(description="how a candidate is made")
+    promotion: Promotion = Field(description="what lets a candidate into production")
+    inference: Inference = Field(default=Inference(), description="where predictions go")
+    monitoring: Monitoring = Field(default=Monitoring(), description="what is watched")
+    retraining: Retraining = Field(default=Retraining(), description="when it is trained again")
+
+    @property
+    def feature_names(self) -> list[str]:
+        """The columns that the model sees, in order: the entity's own, then each lookup's."""
+        looked_up = [lookup.output_name(name) for lookup in self.lookups for name in lookup.features]
+        return [*self.entity.features, *looked_up]

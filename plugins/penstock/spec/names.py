@@ -1,0 +1,21 @@
+"""Names that Penstock gives, or takes, for itself in every project."""
+
+# penstock.lakehouse.system_tables defines them; that layer lies above this one, so a test holds the two equal.
+SYSTEM_TABLES = (
+    "quarantine", "model_comparisons", "deployments", "monitoring_metrics", "alerts", "retraining_decisions",
+)  # fmt: skip
+# <model><suffix> are the tables of a model.
+MODEL_TABLE_SUFFIXES = ("_predictions", "_training_set", "_serving_log")
+
+# Columns of a training set and of a table of predictions beside keys, features and kept columns.
+TRAINING_SET_COLUMNS = ("prediction_time", "label", "label_known_at")
+PREDICTION_COLUMNS = ("prediction_time", "prediction", "model_version", "as_of", "scored_at", "run")
+
+# The built-in metrics by the task that they fit; penstock.training.metrics computes them, a test holds them equal.
+CLASSIFICATION_METRICS = ("log_loss", "roc_auc", "average_precision", "brier_score", "accuracy")
+REGRESSION_METRICS = ("rmse", "mae", "r2")
+
+
+def model_tables(model: str) -> list[str]:
+    """The names of the tables that belong to a model."""
+    return [f"{model}{suffix}" for suffix in MODEL_TABLE_SUFFIXES]

@@ -1,0 +1,133 @@
+"""Validates everything under a root's include/: all projects, all environments, all faults at once."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from penstock.spec.checks import check_environment, check_files, check_references
+from penstock.spec.faults import Fault, Severity, errors_of, ordered
+from penstock.spec.graph import find_cycles
+from penstock.spec.loading import (
+    ReadEnvironment,
+    ReadProject,
+    environments_folder,
+    projects_folder,
+    read_environment,
+    read_project,
+)
+from penstock.spec.references import parse_table_name
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What was looked at, and every fault by file and line."""
+
+    root: Path
+    projects: tuple[str, ...]
+    environments: tuple[str, ...]
+    faults: tuple[Fault, ...]
+
+    @property
+    def errors(self) -> int:
+        """How many faults must be mended."""
+        return len(errors_of(self.faults))
+
+    @property
+    def warnings(self) -> int:
+        """How many faults are warnings."""
+        return len(self.faults) - self.errors
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values; files relative to the root."""
+        found = [fault.to_dict() for fault in self.faults]
+        for fault in found:
+            file = Path(fault["file"])
+            fault["file"] = str(file.relative_to(self.root) if file.is_relative_to(self.root) else file)
+        return {
+            "root": str(self.root), "projects": list(self.projects), "environments": list(self.environments),
+            "errors": self.errors, "warnings": self.warnings, "faults": found,
+        }  # fmt: skip
+
+
+def validate_root(root: Path, environment: str) -> Validation:
+    """Validates include/ under `root`.
+
+    `environment` is the selected one: a variable that is not set is an error in its file, and a warning in
+    the others', whose secrets need not be on this machine.
+    """
+    root = root.resolve()
+    folders = sorted(file.parent for file in projects_folder(root).glob("*/project.yaml"))
+    projects = {folder.name: read_project(folder) for folder in folders}
+    environments = {
+        file.stem: read_environment(file, Severity.ERROR if file.stem == environment else Severity.WARNING)
+        for file in sorted(environments_folder(root).glob("*.yaml"))
+    }
+    faults = [
+        *_layout(root, environments, environment),
+        *_environments(environments),
+        *_projects(projects, environments),
+        *_cycles_between(projects),
+    ]
+    return Validation(root, tuple(projects), tuple(environments), tuple(ordered(faults)))
+
+
+def _environments(environments: Mapping[str, ReadEnvironment]) -> Iterator[Fault]:
+    for read in environments.values():
+        yield from read.faults
+        yield from check_environment(read)
+
+
+def _projects(projects: Mapping[str, ReadProject], environments: Mapping[str, ReadEnvironment]) -> Iterator[Fault]:
+    specs = [read.spec for read in environments.values()]
+    roots = None
+    if all(spec is not None for spec in specs):
+        roots = frozenset(root.name for spec in specs if spec is not None for root in spec.lakehouse.read_only)
+    for read in projects.values():
+        yield from read.faults
+        yield from check_references(read, projects, roots)
+        yield from check_files(read, projects, roots)
+
+
+def _layout(root: Path, environments: Mapping[str, ReadEnvironment], environment: str) -> Iterator[Fault]:
+    """What lies where nothing is looked for, or is missing."""
+    for folder in (projects_folder(root), environments_folder(root)):
+        if not folder.is_dir():
+            yield Fault(str(folder), 1, "", "there is no such folder", "create it, or name another root by --root")
+        for file in sorted(folder.rglob("*.yml")):
+            yield Fault(str(file), 1, "", "is not read: its name ends in .yml", f"rename it to {file.stem}.yaml")
+    if environments_folder(root).is_dir() and environment not in environments:
+        file = environments_folder(root) / f"{environment}.yaml"
+        known = ", ".join(environments) or "none"
+        yield Fault(
+            str(file), 1, "", f"the selected environment {environment!r} has no file",
+            f"create it, or set PENSTOCK_ENV to one of: {known}",
+        )  # fmt: skip
+    folders = projects_folder(root).glob("*/") if projects_folder(root).is_dir() else ()
+    for folder in sorted(folders):
+        hidden = folder.name.startswith((".", "_"))
+        if not hidden and not (folder / "project.yaml").exists() and not (folder / "project.yml").exists():
+            remedy = "add one, or remove the folder"
+            yield Fault(str(folder), 1, "", "is no project: it has no project.yaml", remedy, Severity.WARNING)
+
+
+def _cycles_between(projects: Mapping[str, ReadProject]) -> Iterator[Fault]:
+    """Feature tables of several projects that read each other."""
+    inputs: dict[str, list[str]] = {}
+    for project, read in projects.items():
+        if read.spec is None:
+            continue
+        for table, spec in read.spec.feature_tables.items():
+            named = [parse_table_name(address, project) for address in spec.inputs]
+            inputs[f"{project}.{table}"] = [
+                f"{name.project}.{name.table}" for name in named if name is not None and name.root is None
+            ]
+    for cycle in find_cycles(inputs):
+        owners = {name.partition(".")[0] for name in cycle}
+        if len(owners) > 1:  # a cycle within one project is reported by its own checks
+            project, _, table = cycle[0].partition(".")
+            yield projects[project].document.fault(
+                ("feature_tables", table, "inputs"),
+                f"the feature tables read each other in a circle: {' -> '.join(cycle)}",
+                "remove one of these inputs, or move what both need to a table of its own",
+            )

@@ -1,0 +1,1 @@
+"""The local stack: Spark Connect, MLflow and Airflow under one supervisor."""

@@ -1,0 +1,125 @@
+"""Logs a fitted model in its library's own MLflow flavour, with feature_spec.json beside it."""
+
+import importlib.metadata
+import inspect
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from penstock.spec.project import ColumnType, Training
+from penstock.training.errors import TrainingError
+from penstock.training.feature_columns import FeatureColumns
+from penstock.training.feature_spec import FILE_NAME
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from mlflow.models import ModelSignature
+
+EXAMPLE_ROWS = 3
+
+
+@dataclass(frozen=True)
+class ModelParts:
+    """A fitted model and what is stored with it. example: a few rows of raw feature columns."""
+
+    model: Any
+    columns: FeatureColumns
+    feature_spec_json: str
+    example: "pd.DataFrame"
+
+
+def log_native_model(parts: ModelParts, training: Training) -> str:
+    """Logs a model to the active run, and answers its address `models:/<id>`.
+
+    The model's folder holds the library's own files, MLflow's signature and pinned requirements, and
+    `extra_files/feature_spec.json` and `extra_files/example_rows.json` (raw rows, as the scorer takes them).
+    Raises TrainingError for an unknown flavour, or one that this model is not of.
+    """
+    flavor = _flavor(training.flavor)
+    options: dict[str, Any] = {
+        "name": "model",
+        "signature": _signature(parts.columns),
+        # without requirements MLflow spends seconds on guessing them
+        "pip_requirements": pinned_requirements(training.requirements) or flavor.get_default_pip_requirements(),
+        **_trusted_types(flavor, parts.model),
+    }
+    if not parts.columns.categorical:
+        # MLflow tries an example on its plain python_function, which knows no pandas categories
+        options["input_example"] = parts.columns.prepare(parts.example)
+    with tempfile.TemporaryDirectory() as folder:
+        spec, rows = Path(folder, FILE_NAME), Path(folder, "example_rows.json")
+        spec.write_text(parts.feature_spec_json, encoding="utf-8")
+        parts.example[parts.columns.names].to_json(rows, orient="records", indent=1)
+        try:
+            info = flavor.log_model(parts.model, extra_files=[str(spec), str(rows)], **options)
+        except Exception as error:  # each library refuses a foreign model in its own way
+            raise TrainingError(
+                f"{type(parts.model).__module__}.{type(parts.model).__name__} cannot be logged as "
+                f"training.flavor {training.flavor}: {type(error).__name__}: {str(error)[:300]}"
+            ) from error
+    return str(info.model_uri)
+
+
+def pinned_requirements(packages: list[str]) -> list[str]:
+    """Each package with its installed version, where it names none. Raises TrainingError for a missing one."""
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    pinned = []
+    for text in packages:
+        try:
+            wanted = Requirement(text)
+            pinned.append(
+                text if wanted.specifier or wanted.url else f"{text}=={importlib.metadata.version(wanted.name)}"
+            )
+        except InvalidRequirement as error:
+            raise TrainingError(f"training.requirements: {text!r} is no requirement: {error}") from error
+        except importlib.metadata.PackageNotFoundError as error:
+            raise TrainingError(
+                f"training.requirements: {text!r} is not installed here, so it has no version"
+            ) from error
+    return pinned
+
+
+def _flavor(name: str) -> Any:
+    import mlflow
+
+    flavor = getattr(mlflow, name, None)
+    try:
+        log_model = getattr(flavor, "log_model", None)
+    except ModuleNotFoundError as error:
+        raise TrainingError(f"training.flavor {name}: {error}. Add the package to requirements.in") from error
+    if log_model is None or "extra_files" not in inspect.signature(log_model).parameters:
+        raise TrainingError(
+            f"training.flavor {name!r} is no MLflow flavour that stores a model with extra files: use lightgbm, "
+            "sklearn, xgboost, or another that does"
+        )
+    return flavor
+
+
+def _signature(columns: FeatureColumns) -> "ModelSignature":
+    """Numbers as double, strings as string: what `FeatureColumns.prepare` makes, nulls allowed in both."""
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, DataType, Schema
+
+    return ModelSignature(
+        inputs=Schema(
+            [
+                ColSpec(DataType.string if feature.type is ColumnType.STRING else DataType.double, feature.name)
+                for feature in columns.features
+            ]
+        ),
+        outputs=Schema([ColSpec(DataType.double)]),
+    )
+
+
+def _trusted_types(flavor: Any, model: Any) -> dict[str, Any]:
+    """The classes inside a scikit-learn style model, which has just been fitted here by the project's own code.
+
+    MLflow stores such models with skops, which loads only classes that it knows or that are named.
+    """
+    if not hasattr(model, "get_params") or "skops_trusted_types" not in inspect.signature(flavor.log_model).parameters:
+        return {}
+    import skops.io
+
+    return {"skops_trusted_types": skops.io.get_untrusted_types(data=skops.io.dumps(model))}

@@ -1,0 +1,46 @@
+"""What training leaves behind: a reference to the run and its model, and how the data were cut."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from penstock.features.training_set import TrainingSet
+from penstock.training.blocks import Boundaries, RowCounts
+
+FILE_NAME = "trained_model.json"
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A finished training run; JSON values throughout, also kept in the run as trained_model.json.
+
+    model_uri: `models:/<id>`. metrics: of the tuning block, by names `tune_<metric>`. parameters: those of
+    the best trial. label_mean: of the training block. newest_rows: the environment's limit, None for all.
+    """
+
+    run_id: str
+    model_uri: str
+    project: str
+    model: str
+    as_of: str
+    trained_until: str
+    metrics: dict[str, float]
+    parameters: dict[str, Any]
+    training_set: TrainingSet
+    boundaries: Boundaries
+    rows: RowCounts
+    newest_rows: int | None
+    label_mean: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "TrainedModel":
+        """The reverse of `to_dict`."""
+        nested = {
+            "training_set": TrainingSet(**values["training_set"]),
+            "boundaries": Boundaries(**values["boundaries"]),
+            "rows": RowCounts(**values["rows"]),
+        }
+        return cls(**{**values, **nested})

@@ -1,0 +1,1 @@
+"""The pages inside Airflow: server-rendered, read-only, behind Airflow's own login."""

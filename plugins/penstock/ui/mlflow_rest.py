@@ -1,0 +1,140 @@
+"""A model's versions by MLflow's REST API: the API server needs neither the mlflow package nor MLflow itself."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote
+
+from penstock.operators.links import mlflow_pages
+from penstock.registry.client import registered_name
+from penstock.registry.stages import STAGE_TAG, Stage, derive_stage
+from penstock.spec.loading import LoadedProject
+from penstock.training.metrics import metric_names
+from penstock.workspace import Workspace
+
+TIMEOUT_SECONDS = 4
+MOST_VERSIONS = 100
+_NOT_THERE = 404
+
+
+@dataclass(frozen=True)
+class VersionView:
+    """A registered version. `metrics` are those of its run's hold-out."""
+
+    version: int
+    stage: str
+    metrics: dict[str, float]
+    as_of: str
+    trained_until: str
+    run: str
+    url: str
+    run_url: str
+    compliance: str
+    compliance_reason: str
+
+
+@dataclass(frozen=True)
+class RegistryView:
+    """A model's versions, newest first; `problem` says why there are none to be seen."""
+
+    versions: tuple[VersionView, ...] = ()
+    url: str = ""
+    problem: str = ""
+
+    @property
+    def production(self) -> VersionView | None:
+        """The version in production."""
+        return next((view for view in self.versions if view.stage == Stage.PRODUCTION), None)
+
+
+@dataclass(frozen=True)
+class _Runs:
+    experiment: str = ""
+    metrics: dict[str, dict[str, float]] = field(default_factory=dict)
+    by_model: dict[str, str] = field(default_factory=dict)
+
+
+def registry_view(workspace: Workspace, project: LoadedProject, model: str) -> RegistryView:
+    """The versions of a model. Never raises for a registry that does not answer: `problem` says so."""
+    import httpx
+
+    from penstock.errors import PenstockError
+
+    name, wanted = registered_name(project.name, model), metric_names(project.model(model))
+    try:
+        resolved = workspace.resolved
+    except PenstockError as error:
+        return RegistryView(problem=f"It is not known where MLflow is: {error}")
+    address = resolved.registry_uri or resolved.mlflow_uri
+    pages = mlflow_pages(resolved.mlflow_uri)
+    if not address.startswith(("http://", "https://")):
+        return RegistryView(problem=f"The registry {address.partition(':')[0]} has no REST API to ask for versions.")
+    login = (resolved.mlflow_username or "", resolved.mlflow_password or "") if resolved.mlflow_username else None
+    url = f"{pages}/#/models/{quote(name)}"
+    try:
+        with httpx.Client(base_url=address, auth=login, timeout=TIMEOUT_SECONDS) as client:
+            return RegistryView(tuple(_versions(client, name, pages, wanted)), url)
+    except (httpx.HTTPError, ValueError, KeyError) as error:
+        return RegistryView(
+            url=url,
+            problem=f"MLflow at {address} does not answer ({type(error).__name__}), so versions and their metrics are "
+            "missing here. Is it up? `penstock status` says.",
+        )
+
+
+def _versions(client: Any, name: str, pages: str, wanted: Sequence[str]) -> list[VersionView]:
+    registered = _get(client, "registered-models/get", name=name)
+    if registered is None:
+        return []
+    aliases = {item["alias"]: int(item["version"]) for item in registered["registered_model"].get("aliases", [])}
+    found = _get(
+        client, "model-versions/search", filter=f"name='{name}'", max_results=MOST_VERSIONS,
+        order_by="version_number DESC",
+    )  # fmt: skip
+    items = (found or {}).get("model_versions", [])
+    runs = _runs(client, name, wanted) if items else _Runs()
+    views = [_view(item, aliases, runs, pages) for item in items]
+    return sorted(views, key=lambda view: view.version, reverse=True)
+
+
+def _view(item: dict[str, Any], aliases: dict[str, int], runs: _Runs, pages: str) -> VersionView:
+    number = int(item["version"])
+    tags = {tag["key"]: tag["value"] for tag in item.get("tags", [])}
+    run = item.get("run_id") or runs.by_model.get(item.get("model_id", ""), "")
+    run_page = f"{pages}/#/experiments/{quote(runs.experiment)}/runs/{quote(run)}"
+    return VersionView(
+        version=number, stage=str(derive_stage(number, aliases, staged_before=STAGE_TAG in tags)),
+        metrics=runs.metrics.get(run, {}), as_of=tags.get("penstock.as_of", ""),
+        trained_until=tags.get("penstock.trained_until", ""), run=tags.get("penstock.run", ""),
+        url=f"{pages}/#/models/{quote(item['name'])}/versions/{number}", run_url=run_page if run else "",
+        compliance=tags.get("penstock.compliance", ""), compliance_reason=tags.get("penstock.compliance_reason", ""),
+    )  # fmt: skip
+
+
+def _runs(client: Any, name: str, wanted: Sequence[str]) -> _Runs:
+    """The newest runs of the model's experiment, in one request; a version's run is named by it, or by its model."""
+    found = _get(client, "experiments/get-by-name", experiment_name=name)
+    if found is None:
+        return _Runs()
+    experiment = found["experiment"]["experiment_id"]
+    answer = client.post(
+        "/api/2.0/mlflow/runs/search", json={"experiment_ids": [experiment], "max_results": 3 * MOST_VERSIONS}
+    )
+    answer.raise_for_status()
+    metrics, by_model = {}, {}
+    for run in answer.json().get("runs", []):
+        run_id = run["info"]["run_id"]
+        values = {item["key"]: float(item["value"]) for item in run["data"].get("metrics", [])}
+        metrics[run_id] = {metric: values[metric] for metric in wanted if metric in values}
+        for output in run.get("outputs", {}).get("model_outputs", []):
+            by_model[output["model_id"]] = run_id
+    return _Runs(experiment, metrics, by_model)
+
+
+def _get(client: Any, path: str, **query: Any) -> dict[str, Any] | None:
+    answer = client.get(f"/api/2.0/mlflow/{path}", params=query)
+    if answer.status_code == _NOT_THERE:
+        return None
+    answer.raise_for_status()
+    body: dict[str, Any] = answer.json()
+    return body

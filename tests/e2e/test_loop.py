@@ -1,0 +1,194 @@
+"""A second project of another shape goes through the whole loop in a real Airflow, over REST; people approve.
+
+The tests of this file are one story, told in order.
+"""
+
+import os
+import signal
+from collections.abc import Callable
+from datetime import timedelta
+
+import pandas as pd
+import psutil
+import pytest
+
+from penstock.airflow_rest import DagRun
+from penstock.clock import now
+from penstock.errors import ServiceError
+from tests.e2e.conftest import RunningAirflow
+
+Table = Callable[[str], pd.DataFrame]
+REFRESH, MODEL = "wind_parks.feature_refresh", "wind_parks.energy"
+APPROVAL = "approval"
+
+
+def test_every_pipeline_has_its_dag_and_no_file_is_broken(airflow: RunningAirflow) -> None:
+    pipelines = ("training", "model_promotion", "batch_inference", "monitoring", "retraining")
+    assert {REFRESH, *(f"{MODEL}.{name}" for name in pipelines)} <= set(airflow.client.dag_ids())
+    assert airflow.client.call("GET", "/importErrors")["total_entries"] == 0
+    refresh = airflow.client.call("GET", f"/dags/{REFRESH}/details")
+    assert {tag["name"] for tag in refresh["tags"]} == {"wind_parks", "feature_refresh", "dev"}
+    assert refresh["doc_md"]
+    assert refresh["params"]["as_of"]["description"]
+
+
+def test_a_viewer_cannot_start_anything(airflow: RunningAirflow) -> None:
+    with airflow.login("scientist") as viewer:
+        assert REFRESH in viewer.dag_ids()
+        with pytest.raises(ServiceError, match="403"):
+            viewer.trigger(REFRESH, {"as_of": "2024-02-10"})
+
+
+def test_a_parameter_that_is_no_timestamp_is_refused_at_the_door(airflow: RunningAirflow) -> None:
+    with pytest.raises(ServiceError, match="as_of"):
+        airflow.client.trigger(REFRESH, {"as_of": "next tuesday"})
+
+
+def test_without_a_version_in_production_inference_says_so_and_skips(airflow: RunningAirflow, table: Table) -> None:
+    since = now()
+    assert airflow.run(REFRESH, {"as_of": "2024-02-10"}).state == "success"
+    assert len(table("turbine_daily")) > 300
+    inference = [run for run in airflow.settle(since) if run.dag_id == f"{MODEL}.batch_inference"]
+    assert inference
+    assert airflow.client.tasks(inference[0])["score"] == "skipped"
+
+
+def test_training_registers_a_version_and_its_promotion_waits_for_a_person(airflow: RunningAirflow) -> None:
+    assert airflow.run(f"{MODEL}.training", {"as_of": "2024-02-10"}).state == "success"
+    request = _request(airflow, 1)
+    assert "wind_parks.energy version 1" in request["subject"]
+    assert "rmse" in request["body"]
+
+
+def test_approved_over_rest_it_goes_to_production_with_the_name_of_who_approved(
+    airflow: RunningAirflow, table: Table
+) -> None:
+    with airflow.login("engineer") as engineer:
+        engineer.answer_approval(_promotion(airflow, 1), APPROVAL, "Approve", reason="good enough to begin with")
+    assert airflow.finish(_promotion(airflow, 1)).state == "success"
+    row = _production_rows(table).iloc[-1]
+    assert row["version"] == 1
+    assert row["decided_by"] == "engineer"
+    assert row["reason"] == "good enough to begin with"
+
+
+def test_the_same_version_cannot_be_under_way_twice(airflow: RunningAirflow) -> None:
+    with pytest.raises(ServiceError, match="409"):
+        airflow.client.trigger(f"{MODEL}.model_promotion", {"model_version": 1}, "promote__energy__1")
+
+
+def test_a_promotion_without_a_version_fails_at_once_and_says_what_to_give(airflow: RunningAirflow) -> None:
+    run = airflow.run(f"{MODEL}.model_promotion", {})
+    assert run.state == "failed"
+    assert "model_version" in _log(airflow, run, "compliance_check")
+
+
+def test_a_rejected_version_is_archived_and_production_stays(airflow: RunningAirflow, table: Table) -> None:
+    airflow.settle(now() - timedelta(minutes=5))
+    assert airflow.run(REFRESH, {"as_of": "2024-02-12"}).state == "success"
+    assert airflow.run(f"{MODEL}.training", {"as_of": "2024-02-12"}).state == "success"
+    if not _request(airflow, 2):
+        pytest.fail("version 2 did not reach the approval")
+    airflow.client.answer_approval(_promotion(airflow, 2), APPROVAL, "Reject", reason="to be rebuilt")
+    run = airflow.finish(_promotion(airflow, 2))
+    assert airflow.client.tasks(run)["to_production"] == "skipped"
+    deployments = table("deployments")
+    archived = deployments[(deployments["version"] == 2) & (deployments["to_stage"] == "Archived")].iloc[0]
+    assert archived["reason"] == "to be rebuilt"
+    assert _production_rows(table)["version"].tolist() == [1]
+
+
+def test_predictions_are_scored_once_monitored_and_the_decision_is_recorded(
+    airflow: RunningAirflow, table: Table
+) -> None:
+    since = now()
+    assert airflow.run(REFRESH, {"as_of": "2024-02-18"}).state == "success"
+    airflow.settle(since)
+    predictions = table("energy_predictions")
+    assert not predictions.duplicated(["park", "turbine", "starts_at"]).any()
+    assert predictions["prediction_time"].min() > pd.Timestamp("2024-02-10", tz="UTC")
+    assert predictions["prediction_time"].max() == pd.Timestamp("2024-02-18", tz="UTC")
+    assert len(predictions) == 8 * 8 * 9
+    decision = table("retraining_decisions").sort_values("as_of").iloc[-1]
+    assert decision["decision"] == "no"
+    assert decision["as_of"] == pd.Timestamp("2024-02-18", tz="UTC")
+
+
+def test_a_killed_task_is_tried_again_and_nothing_is_written_twice(airflow: RunningAirflow, table: Table) -> None:
+    since = now()
+    run = airflow.client.trigger(REFRESH, {"as_of": "2024-02-20"})
+    airflow.wait(lambda: airflow.client.tasks(run).get("turbine_daily.merge") == "running", "the merge to run")
+    for process in psutil.process_iter(["cmdline", "environ"]):
+        words = " ".join(process.info["cmdline"] or [])
+        ours = (process.info["environ"] or {}).get("PENSTOCK_HOME") == str(airflow.home)
+        if ours and "airflow task supervisor" in words and "turbine_daily.merge" in words:
+            for child in process.children(recursive=True):
+                os.kill(child.pid, signal.SIGKILL)
+    assert airflow.finish(run).state == "success"
+    airflow.settle(since)
+    daily = table("turbine_daily")
+    assert not daily.duplicated(["park", "turbine", "event_time"]).any()
+    assert daily["event_time"].max() == pd.Timestamp("2024-02-20", tz="UTC")
+
+
+def test_when_the_turbines_turn_it_retrains_and_the_new_version_waits_for_a_person(
+    airflow: RunningAirflow, table: Table
+) -> None:
+    since = now()
+    assert airflow.run(REFRESH, {"as_of": "2024-03-16"}).state == "success"
+    airflow.wait(lambda: _request(airflow, 3, wait=False), "the retrained version's request", 240)
+    decision = table("retraining_decisions").sort_values("as_of").iloc[-1]
+    assert decision["decision"] == "retrain"
+    airflow.client.answer_approval(_promotion(airflow, 3), APPROVAL, "Approve", reason="it knows the new turbines")
+    airflow.settle(since)
+    assert _production_rows(table)["version"].tolist() == [1, 3]
+    versions = table("model_comparisons").query(
+        "candidate_version == 3 and production_version == 1 and metric == 'rmse'"
+    )
+    assert len(versions) == 1
+    assert (versions["candidate_value"] < versions["reference_value"]).all()
+
+
+def test_a_broken_project_shows_its_message_and_leaves_the_others_alone(airflow: RunningAirflow) -> None:
+    folder = airflow.root / "include/projects/broken"
+    folder.mkdir()
+    (folder / "project.yaml").write_text("name: broken\ndescription: d\nowner: o\nsorces: {}\n")
+    try:
+        error = airflow.wait(
+            lambda: airflow.client.call("GET", "/importErrors")["import_errors"], "the import error", 90
+        )[0]
+        assert error["filename"].endswith("broken_projects.py")
+        assert "sorces" in error["stack_trace"]
+        assert "project.yaml:4" in error["stack_trace"]
+        assert airflow.run(REFRESH, {"as_of": "2024-03-16"}).state == "success"
+    finally:
+        (folder / "project.yaml").unlink()
+        folder.rmdir()
+
+
+def _promotion(airflow: RunningAirflow, version: int) -> DagRun:
+    return airflow.client.run(f"{MODEL}.model_promotion", f"promote__energy__{version}")
+
+
+def _request(airflow: RunningAirflow, version: int, wait: bool = True) -> dict | None:
+    """The open approval of a version, once it may be answered."""
+
+    def look() -> dict | None:
+        wanted = f"promote__energy__{version}"
+        found = [item for item in airflow.client.open_approvals() if item["run_id"] == wanted]
+        state = airflow.client.tasks(_promotion(airflow, version)).get(APPROVAL) if found else None
+        old_enough = found and pd.Timestamp(found[0]["since"]) < pd.Timestamp(now() - timedelta(seconds=4))
+        return found[0] if state == "awaiting_input" and old_enough else None
+
+    return airflow.wait(look, f"the request for version {version}", 120) if wait else look()
+
+
+def _production_rows(table: Table) -> pd.DataFrame:
+    rows = table("deployments")
+    done = (rows["to_stage"] == "Production") & (rows["state"] == "completed")
+    return rows[done].sort_values("completed_at")
+
+
+def _log(airflow: RunningAirflow, run: DagRun, task: str) -> str:
+    path = f"/dags/{run.dag_id}/dagRuns/{run.run_id}/taskInstances/{task}/logs/1"
+    return str(airflow.client.call("GET", path, params={"full_content": "true"}))

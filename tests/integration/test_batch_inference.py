@@ -1,0 +1,115 @@
+"""Batch inference: each entity row once, by the version in production, and honest where there is nothing to do."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from penstock.errors import NothingToDo, ServiceError, SpecError
+from penstock.inference.batch import score_batch
+from penstock.inference.sinks import publish
+from penstock.runner import Request, run_pipeline
+from penstock.workspace import Connections, Lineage, Workspace
+from tests.integration.refreshing import copy_root, moment, refresh, rows
+
+KEYS = ["park", "turbine", "starts_at"]
+Make = Callable[..., Workspace]
+
+
+@pytest.fixture(scope="module")
+def promoted(stack: Connections, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """A project of its own name, with a version in production as of 2024-02-10 and raw data until 2024-02-14."""
+    folder = tmp_path_factory.mktemp("parks")
+    root = copy_root(folder)
+    (root / "include/projects/wind_parks").rename(root / "include/projects/batch_parks")
+    declaration = root / "include/projects/batch_parks/project.yaml"
+    text = declaration.read_text().replace("name: wind_parks", "name: batch_parks")
+    sinks = f"    inference:\n      sinks: [{{kind: csv, path: {folder}/out}}, {{kind: parquet, path: {folder}/out}}]\n"
+    sinks += "      # and a database\n    promotion:"
+    declaration.write_text(text.replace("    promotion:", sinks, 1))
+    found = Workspace.open("dev", root)
+    place = found.environment.lakehouse.model_copy(update={"root": str(folder / "lakehouse")})
+    workspace = found.with_(
+        environment=found.environment.model_copy(update={"lakehouse": place, "replay_clock": None}), connections=stack
+    )
+    refresh(workspace, "2024-02-10", "batch_parks")
+    request = Request("batch_parks", "energy", moment("2024-02-10"), approved_by="the test", reason="to begin with")
+    run_pipeline(workspace, "training", request, lambda *_: None)
+    refresh(workspace, "2024-02-14T07:00", "batch_parks")
+    return workspace
+
+
+def test_without_a_production_version_it_says_so(make_workspace: Make, tmp_path: Path) -> None:
+    root = copy_root(tmp_path)
+    (root / "include/projects/wind_parks").rename(root / "include/projects/fresh_parks")
+    declaration = root / "include/projects/fresh_parks/project.yaml"
+    declaration.write_text(declaration.read_text().replace("name: wind_parks", "name: fresh_parks"))
+    with pytest.raises(NothingToDo, match="no version in production"):
+        score_batch(make_workspace(root), "fresh_parks", "energy", moment("2024-02-10"))
+
+
+def test_each_entity_row_is_scored_once_whatever_the_steps(promoted: Workspace) -> None:
+    first = score_batch(promoted, "batch_parks", "energy", moment("2024-02-11"))
+    assert first.after == "2024-02-10T00:00:00Z"
+    second = score_batch(promoted, "batch_parks", "energy", moment("2024-02-14T07:00"))
+    again = score_batch(promoted, "batch_parks", "energy", moment("2024-02-14T07:00"))
+    assert (again.rows, again.version) == (second.rows, second.version)  # the same run, killed before it published
+    other_run = promoted.with_(lineage=Lineage(run="another"))
+    with pytest.raises(NothingToDo, match="scored up to 2024-02-14T07:00:00Z"):
+        score_batch(other_run, "batch_parks", "energy", moment("2024-02-14T07:00"))
+    predictions = rows(promoted, "energy_predictions", KEYS, "batch_parks")
+    slots = rows(promoted, "slots", KEYS, "batch_parks")
+    due = slots[
+        (slots["starts_at"] > pd.Timestamp("2024-02-10", tz="UTC"))
+        & (slots["starts_at"] <= pd.Timestamp("2024-02-14T07:00", tz="UTC"))
+    ]
+    assert first.rows + second.rows == len(due)
+    pd.testing.assert_frame_equal(
+        predictions[KEYS].reset_index(drop=True), due[KEYS].reset_index(drop=True), check_dtype=False
+    )
+    assert {"label", "energy"}.isdisjoint(predictions.columns)  # the scorer never sees labels
+    assert predictions["prediction"].notna().all()
+    assert set(predictions["model_version"]) == {1}
+
+
+def test_sinks_get_the_batch_once(promoted: Workspace) -> None:
+    path = promoted.addresses.readable("batch_parks.energy_predictions")
+    from penstock.inference.batch import ScoredBatch
+    from penstock.lakehouse.small_tables import read, version
+
+    newest = read(path)["as_of"].max()
+    batch = ScoredBatch(
+        "batch_parks.energy_predictions", version(path), 0, 1, "", newest.isoformat().replace("+00:00", "Z")
+    )
+    written = publish(promoted, "batch_parks", "energy", batch)["sinks"]
+    again = publish(promoted, "batch_parks", "energy", batch)["sinks"]
+    assert written == again
+    csv, parquet = (pd.read_csv(written[0]), pd.read_parquet(written[1]))
+    expected = int((read(path)["as_of"] == newest).sum())
+    assert len(csv) == len(parquet) == expected > 0
+
+
+def test_spark_down_is_a_clear_error_that_names_the_address(promoted: Workspace, stack: Connections) -> None:
+    from dataclasses import replace
+
+    away = promoted.with_(connections=replace(stack, spark_url="sc://localhost:1"))
+    with pytest.raises(ServiceError, match="sc://localhost:1.*penstock status"):
+        refresh(away, "2024-02-20", "batch_parks")
+    said = dict(refresh(promoted, "2024-02-20", "batch_parks"))  # a later run mends it
+    assert "rows" in said["turbine_daily.merge"]
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "project", "model", "known"),
+    [
+        ("training", "nobody", "energy", "batch_parks"),
+        ("training", "batch_parks", "nothing", "energy"),
+        ("tuning", "batch_parks", "energy", "feature_refresh"),
+    ],
+)
+def test_an_unknown_name_is_refused_with_the_known_ones(
+    promoted: Workspace, pipeline: str, project: str, model: str, known: str
+) -> None:
+    with pytest.raises(SpecError, match=known):
+        run_pipeline(promoted, pipeline, Request(project, model, moment("2024-02-10")), lambda *_: None)
