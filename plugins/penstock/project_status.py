@@ -3,6 +3,8 @@
 import json
 from typing import Any
 
+import httpx
+
 from penstock.airflow_rest import AirflowClient
 from penstock.clock import to_text
 from penstock.errors import PenstockError, ServiceError
@@ -11,11 +13,17 @@ from penstock.lakehouse.system_tables import SystemTable
 from penstock.spec.project import FeatureTable, Project, Source
 from penstock.workspace import Workspace
 
+_PATIENCE_SECONDS = 4
+
 
 def project_status(workspace: Workspace, client: AirflowClient | None) -> dict[str, Any]:
-    """Every project by name; a broken one has the key `error`. `client` is None where Airflow is down."""
+    """Every project by name; a broken one has the key `error`. `client` is None where Airflow is down.
+
+    Where MLflow is down, each model's `versions` is None.
+    """
     runs = _last_runs(client) if client else {}
     approvals = _open_approvals(client) if client else {}
+    registry = _answers(workspace.resolved.mlflow_uri)
     found: dict[str, Any] = {}
     for name in workspace.project_names:
         try:
@@ -27,7 +35,7 @@ def project_status(workspace: Workspace, client: AirflowClient | None) -> dict[s
         found[name] = {
             "as_of": max((table["as_of"] for table in tables.values() if table.get("as_of")), default=None),
             "tables": tables,
-            "models": {model: _model(workspace, name, model, approvals) for model in spec.models},
+            "models": {model: _model(workspace, name, model, approvals, registry) for model in spec.models},
             "runs": {dag.removeprefix(f"{name}."): run for dag, run in runs.items() if dag.startswith(f"{name}.")},
         }
     return found
@@ -70,11 +78,21 @@ def _greatest(table: Any, column: str | None) -> str | None:
     return to_text(value) if value is not None else None
 
 
+def _answers(uri: str) -> bool:
+    """Whether a tracking server is there: MLflow's own client would ask again for minutes."""
+    if not uri.startswith("http"):
+        return True
+    try:
+        return httpx.get(f"{uri}/health", timeout=_PATIENCE_SECONDS, trust_env=False).is_success
+    except httpx.HTTPError:
+        return False
+
+
 def _model(
-    workspace: Workspace, project: str, model: str, approvals: dict[str, list[dict[str, Any]]]
+    workspace: Workspace, project: str, model: str, approvals: dict[str, list[dict[str, Any]]], registry: bool
 ) -> dict[str, Any]:
     return {
-        "versions": _versions(workspace, project, model),
+        "versions": _versions(workspace, project, model) if registry else None,
         "approvals": approvals.get(f"{project}.{model}.model_promotion", []),
         "monitoring": _monitoring(workspace, project, model),
         "retraining": _retraining(workspace, project, model),

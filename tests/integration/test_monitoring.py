@@ -188,7 +188,7 @@ class Shop:
         path = self.workspace.addresses.writable(f"{self.project}.{table}")
         types = {name: ColumnType(kind) for name, kind in columns.items()}
         create_if_missing(path, {n: Column(type=t) for n, t in types.items()}, keys=[], description=table)
-        append_once(path, to_arrow(frame, types, table), record(as_of), f"test:{uuid.uuid4()}", 1)
+        append_once(path, to_arrow(frame, types, table), record(as_of), f"test:{uuid.uuid4()}", 1, None)
 
     def register(self, frame: pd.DataFrame, trained_as_of: datetime = FIRST, profile: bool = True) -> int:
         """Registers a version with the profile of its training data, and puts it into production."""

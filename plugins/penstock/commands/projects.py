@@ -15,7 +15,10 @@ def print_projects(projects: dict[str, Any], output: Console) -> None:
             continue
         output.print(_tables(project["tables"]))
         for model, found in project["models"].items():
-            output.print(_versions(model, found["versions"]))
+            if found["versions"] is None:
+                output.print(f"{model}: MLflow is down, so its versions are not known", style="yellow", markup=False)
+            else:
+                output.print(_versions(model, found["versions"]))
             for approval in found["approvals"]:
                 output.print(f"  waits for approval: {approval['subject']}", style="yellow", markup=False)
             for alert in found["monitoring"]["alerts"]:
