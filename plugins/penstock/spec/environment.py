@@ -1,11 +1,12 @@
 """An environment: `include/environments/<env>.yaml`. Values may be `${VAR}` or `${VAR:-default}`."""
 
+from datetime import timedelta
 from enum import StrEnum
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, SecretStr, model_validator
 
-from penstock.spec.common import Name, Spec, Text
+from penstock.spec.common import Duration, Name, Spec, Text
 
 LOCAL = "local"
 
@@ -65,6 +66,59 @@ class Limits(Spec):
     trials: int | None = Field(default=None, ge=1, description="most tuning trials")
 
 
+class OnlineStoreKind(StrEnum):
+    """Where the newest feature values are kept for serving."""
+
+    SQLITE = "sqlite"
+    REDIS = "redis"
+
+
+class OnlineStoreSpec(Spec):
+    """An online store: a file beside the program that reads it, or a Redis server that several machines share."""
+
+    kind: OnlineStoreKind = Field(description="sqlite: a file on this machine; redis: a server")
+    path: Text | None = Field(
+        default=None, description="of sqlite: the file; online.sqlite in the environment's state folder by default"
+    )
+    url: SecretStr | None = Field(
+        default=None, description="of redis: redis://[:password@]host:port/database, from a `${VAR}`; rediss:// for TLS"
+    )
+
+    @model_validator(mode="after")
+    def _place(self) -> "OnlineStoreSpec":
+        if self.kind is OnlineStoreKind.REDIS and (self.url is None or self.path is not None):
+            raise ValueError("is a Redis server: write url, and no path")
+        if self.kind is OnlineStoreKind.SQLITE and self.url is not None:
+            raise ValueError("is a file: write path, and no url")
+        return self
+
+
+DEFAULT_ONLINE_STORE = "default"
+
+
+class Maintenance(Spec):
+    """How long `table_maintenance` keeps what is no longer current."""
+
+    retention: Duration = Field(
+        default=timedelta(days=7), description="how long files of older versions stay readable, such as 14d"
+    )
+    log_retention: Duration = Field(
+        default=timedelta(days=3650), description="how long a table's history of commits is kept"
+    )
+    allow_short_retention: bool = Field(
+        default=False,
+        description="lets retention be less than 7d: queries and writers that still run may then lose their files",
+    )
+
+    @model_validator(mode="after")
+    def _long_enough(self) -> "Maintenance":
+        if self.retention < timedelta(days=7) and not self.allow_short_retention:
+            raise ValueError(
+                "keeps files for less than 7d: write retention: 7d or more, or allow_short_retention: true"
+            )
+        return self
+
+
 class Environment(Spec):
     """dev, staging or prod: storage, services, who approves, what runs by itself."""
 
@@ -80,3 +134,15 @@ class Environment(Spec):
     )
     limits: Limits = Field(default=Limits(), description="bounds on the size of work")
     replay_clock: str | None = Field(default=None, description="file with the as_of that stands for now in a replay")
+    online_stores: dict[Name, OnlineStoreSpec] = Field(
+        default_factory=dict,
+        description="where tables that are `online` keep their newest values, by name; "
+        "`default` is an sqlite file where it is not given",
+    )
+    maintenance: Maintenance = Field(default=Maintenance(), description="how long old versions of tables are kept")
+
+    def online_store(self, name: str) -> OnlineStoreSpec | None:
+        """The online store of this name; None where there is none."""
+        if name == DEFAULT_ONLINE_STORE:
+            return self.online_stores.get(name, OnlineStoreSpec(kind=OnlineStoreKind.SQLITE))
+        return self.online_stores.get(name)

@@ -34,6 +34,7 @@ from penstock.spec.table import (
     Grain,
     GrainInput,
     GrainJoin,
+    Online,
     Source,
 )
 
@@ -53,6 +54,7 @@ __all__ = [
     "Lookup",
     "Model",
     "Monitoring",
+    "Online",
     "Project",
     "Promotion",
     "QualityRule",
@@ -75,6 +77,7 @@ class Schedules(Spec):
     batch_inference: str | None = Field(default=None, description="the same")
     monitoring: str | None = Field(default=None, description="the same")
     retraining: str | None = Field(default=None, description="the same")
+    table_maintenance: str | None = Field(default=None, description='the same; such as "0 3 * * 0", once a week')
 
 
 class Project(Spec):

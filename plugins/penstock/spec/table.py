@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field, model_validator
 
-from penstock.spec.common import DottedName, Expression, Name, Spec, Text
+from penstock.spec.common import DottedName, Duration, Expression, Name, Spec, Text
 
 
 class ColumnType(StrEnum):
@@ -91,6 +91,16 @@ class Grain(Spec):
     inputs: dict[Name, GrainInput] = Field(description="by input, how its rows map to these columns")
 
 
+class Online(Spec):
+    """Where the newest values of a table's keys are served from, and for how long."""
+
+    store: Name = Field(default="default", description="one of the environment's online_stores")
+    ttl: Duration | None = Field(
+        default=None,
+        description="values with an older event time count as missing and are removed; kept for good, if not given",
+    )
+
+
 class FeatureTable(Spec):
     """A feature table: a transformation of raw and other feature tables, with keys and an event time.
 
@@ -123,7 +133,15 @@ class FeatureTable(Spec):
         description="every column of the output, by name"
     )
     expectations: Text | None = Field(default=None, description="file with the suite that each staged batch must pass")
-    online: bool = Field(default=False, description="whether the newest values are also kept in the online store")
+    online: bool | Online = Field(
+        default=False,
+        description="whether the newest value of each key is also kept in an online store: true, or its store and ttl",
+    )
+
+    @property
+    def online_settings(self) -> Online | None:
+        """Where and for how long the table is served online; None where it is not."""
+        return (Online() if self.online else None) if isinstance(self.online, bool) else self.online
 
     @property
     def key_columns(self) -> list[str]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from penstock.spec.checks import check_environment, check_files, check_references
+from penstock.spec.checks.online import check_online
 from penstock.spec.faults import Fault, Severity, errors_of, ordered
 from penstock.spec.graph import find_cycles
 from penstock.spec.loading import (
@@ -86,6 +87,7 @@ def _projects(projects: Mapping[str, ReadProject], environments: Mapping[str, Re
     for read in projects.values():
         yield from read.faults
         yield from check_references(read, projects, roots)
+        yield from check_online(read, environments)
         yield from check_files(read, projects, roots)
 
 
