@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
     from deltalake import DeltaTable, Field
+    from pyarrow.dataset import Dataset
+    from pyarrow.fs import FileSystem
 
 _PROPERTIES = {"delta.enableChangeDataFeed": "true", "delta.logRetentionDuration": "interval 3650 days"}
 _ATTEMPTS = 10
@@ -213,12 +215,27 @@ def read_arrow(
 ) -> "pa.Table":
     """As `read`, as an Arrow table."""
     from deltalake import DeltaTable
+
+    table = DeltaTable(path, version=version)
+    return table.to_pyarrow_table(columns=columns, filters=filters, filesystem=_local_files(path))
+
+
+def open_dataset(path: str, version: int) -> "Dataset":
+    """A table at a version as an Arrow dataset: its rows are read when they are asked for, file by file."""
+    from deltalake import DeltaTable
+
+    return DeltaTable(path, version=version).to_pyarrow_dataset(filesystem=_local_files(path))
+
+
+def _local_files(path: str) -> "FileSystem | None":
+    """Arrow's own filesystem for a table on this machine; None for others.
+
+    deltalake's calls back into Python from Arrow's threads: a process that ends soon after a read of several files
+    aborts then ("terminate called without an active exception", one exit in five).
+    """
     from pyarrow.fs import LocalFileSystem, SubTreeFileSystem
 
-    # deltalake's own filesystem calls back into Python from Arrow's threads: a process that ends soon after a
-    # read of several files aborts then ("terminate called without an active exception", one exit in five)
-    local = None if "://" in path else SubTreeFileSystem(path, LocalFileSystem())
-    return DeltaTable(path, version=version).to_pyarrow_table(columns=columns, filters=filters, filesystem=local)
+    return None if "://" in path else SubTreeFileSystem(path, LocalFileSystem())
 
 
 def version(path: str) -> int:
