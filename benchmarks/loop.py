@@ -14,6 +14,7 @@ import tempfile
 import threading
 import time
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 
 import psutil
@@ -25,11 +26,12 @@ from penstock.clock import to_text
 from penstock.demo import Demo, read_replay
 from penstock.home import read_credentials, root
 from penstock.runner import Request, run_pipeline
+from penstock.spec.graph import used_projects
 from penstock.workspace import Workspace
 
 STEPS = int(os.environ.get("STEPS", "3"))
 PENSTOCK = str(Path(sys.executable).parent / "penstock")
-COPY = "bench_copy"
+COPY = "bench_"
 BARS = {"demo_seconds": 480.0, "memory_gib": 6.0, "ratio": 1.5}
 
 
@@ -78,7 +80,8 @@ def _replay(console: Console, folder: Path) -> list[tuple[str, float, float]]:
     """Each step's as_of, seconds through Airflow, seconds in one process."""
     workspace = Workspace.open("dev")
     replay = read_replay(workspace.root)
-    copy = _copy_project(folder, replay.project)
+    copy = _copy_projects(folder)
+    refreshed = [*used_projects(workspace.project(replay.project).spec), replay.project]
     login = read_credentials("dev").airflow
     measured = []
     with AirflowClient(login.url, login.username, login.password) as client:
@@ -86,27 +89,35 @@ def _replay(console: Console, folder: Path) -> list[tuple[str, float, float]]:
         demo.wait_for_dags()
         for number, as_of in enumerate(replay.moments[: STEPS + 1]):
             airflow = demo.step(number, STEPS, as_of)
-            plain = _in_one_process(copy, replay.model, number, as_of)
+            plain = _in_one_process(copy, refreshed, replay.model, number, as_of)
             measured.append((to_text(as_of), airflow, plain))
             console.print(f"through Airflow {airflow:.1f} s, in one process {plain:.1f} s")
     return measured
 
 
-def _copy_project(folder: Path, project: str) -> Workspace:
+def _copy_projects(folder: Path) -> Workspace:
+    """The projects under other names, which read each other under these."""
     target = folder / "copy"
     shutil.copytree(root() / "include", target / "include")
     projects = target / "include/projects"
-    (projects / project).rename(projects / COPY)
-    declaration = projects / COPY / "project.yaml"
-    declaration.write_text(declaration.read_text().replace(f"name: {project}", f"name: {COPY}", 1))
+    names = [path.name for path in projects.iterdir() if (path / "project.yaml").exists()]
+    for name in names:
+        (projects / name).rename(projects / f"{COPY}{name}")
+        declaration = projects / f"{COPY}{name}" / "project.yaml"
+        text = declaration.read_text().replace(f"name: {name}\n", f"name: {COPY}{name}\n", 1)
+        for other in names:
+            text = text.replace(f" {other}.", f" {COPY}{other}.")
+        declaration.write_text(text)
     return Workspace.open("dev", target)
 
 
-def _in_one_process(workspace: Workspace, model: str, number: int, as_of: object) -> float:
-    pipelines = ["feature_refresh", *(["batch_inference", "monitoring", "retraining"] if number else ["training"])]
+def _in_one_process(workspace: Workspace, projects: list[str], model: str, number: int, as_of: datetime) -> float:
+    steps = [("feature_refresh", name) for name in projects]
+    pipelines = ["batch_inference", "monitoring", "retraining"] if number else ["training"]
+    steps += [(name, projects[-1]) for name in pipelines]
     begin = time.perf_counter()
-    for pipeline in pipelines:
-        run_pipeline(workspace, pipeline, Request(COPY, model, as_of), lambda *_: None)  # type: ignore[arg-type]
+    for pipeline, project in steps:
+        run_pipeline(workspace, pipeline, Request(f"{COPY}{project}", model, as_of), lambda *_: None)
     return time.perf_counter() - begin
 
 

@@ -16,13 +16,13 @@ from penstock.pipelines import pipeline
 from penstock.scope import Scope
 
 
-@pipeline(per="project", triggered_by=lambda scope: [scope.raw_data])
+@pipeline(per="project", triggered_by=lambda scope: [scope.raw_data, *scope.shared_features])
 def feature_refresh(scope: Scope) -> None:
     """Lands raw data and refreshes the project's feature tables.
 
     For each feature table, in the order of its inputs: what changed is computed into a staging table,
     validated there (bad rows go to `quarantine`, a critical failure stops the table), and merged.
-    A task with nothing to do is skipped.
+    A task with nothing to do is skipped. It runs after the refresh of any project whose features this one shares.
     """
     with TaskGroup("land", tooltip="what became known, behind quality gates"):
         done = {

@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,6 +24,7 @@ from penstock.errors import ServiceError, SpecError
 from penstock.lakehouse.small_tables import read
 from penstock.spec.common import Name, Spec
 from penstock.spec.faults import shorten
+from penstock.spec.graph import used_projects
 from penstock.workspace import Workspace
 
 _QUIET_SECONDS = 3.0
@@ -79,10 +81,16 @@ class Demo:
         """`project.model`, with which the DAGs' ids begin."""
         return f"{self.replay.project}.{self.replay.model}"
 
+    @cached_property
+    def projects(self) -> list[str]:
+        """The projects that take part: those whose features the replayed one shares, and itself as the last."""
+        project = self.replay.project
+        return [*used_projects(self.workspace.project(project).spec), project]
+
     def wait_for_dags(self) -> None:
         """Waits until Airflow shows the project's DAGs. Raises ServiceError where it never does."""
         wanted = {
-            f"{self.replay.project}.feature_refresh",
+            *(f"{name}.feature_refresh" for name in self.projects),
             f"{self.model_id}.retraining",
             f"{self.model_id}.model_promotion",
         }
@@ -119,7 +127,8 @@ class Demo:
             before = read_replay_clock(self.workspace.environment.replay_clock)
             write_replay_clock(self.workspace.environment.replay_clock, max(as_of, before or as_of))
         conf = {"as_of": to_text(as_of), "reason": f"demo, step {number}"}
-        self.client.trigger(f"{self.replay.project}.feature_refresh", conf)
+        for name in self.projects[:-1] or self.projects:  # the refresh of what it shares starts the project's own
+            self.client.trigger(f"{name}.feature_refresh", conf)
         self._follow(since)
         if number == 0:
             self.client.trigger(
@@ -166,7 +175,7 @@ class Demo:
             )
 
     def _own(self, runs: Sequence[DagRun]) -> list[DagRun]:
-        return [run for run in runs if run.dag_id.startswith(f"{self.replay.project}.")]
+        return [run for run in runs if run.dag_id.partition(".")[0] in self.projects]
 
     def _rows(self, table: str) -> Any:
         path = self.workspace.addresses.find(f"{self.replay.project}.{table}")

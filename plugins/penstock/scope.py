@@ -7,8 +7,8 @@ from pathlib import Path
 from airflow.sdk import Asset
 
 from penstock.spec.environment import Environment
-from penstock.spec.graph import feature_table_order
-from penstock.spec.loading import LoadedProject
+from penstock.spec.graph import feature_table_order, used_projects
+from penstock.spec.loading import LoadedProject, project_names
 from penstock.spec.project import Model
 
 
@@ -54,7 +54,13 @@ class Scope:
     @property
     def features(self) -> Asset:
         """The project's feature tables were refreshed."""
-        return self._asset("features")
+        return self._features_of(self.project)
+
+    @property
+    def shared_features(self) -> list[Asset]:
+        """The features of the other projects that this one reads, where they are refreshed in this Airflow."""
+        here = project_names(self.root)
+        return [self._features_of(name) for name in used_projects(self.project_spec.spec) if name in here]
 
     @property
     def production(self) -> Asset:
@@ -72,7 +78,12 @@ class Scope:
         return self._asset("monitored", self.model)
 
     def _asset(self, what: str, model: str = "") -> Asset:
-        parts = [part for part in (self.project, model, what) if part]
+        return self._named(*(part for part in (self.project, model, what) if part))
+
+    def _features_of(self, project: str) -> Asset:
+        return self._named(project, "features")
+
+    def _named(self, *parts: str) -> Asset:
         return Asset(
             name=".".join(parts), uri=f"penstock://{self.environment.name}/{'/'.join(parts)}", group="penstock"
         )

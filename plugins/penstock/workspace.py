@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 from penstock.errors import SpecError
 from penstock.home import environment_name, read_credentials
 from penstock.home import root as repository_root
-from penstock.lakehouse.addresses import Addresses
+from penstock.lakehouse.addresses import Address, Addresses
 from penstock.spec.environment import LOCAL, Environment
 from penstock.spec.loading import LoadedProject, load_environment, load_project, project_names
+from penstock.spec.project import FeatureTable, Source
 
 if TYPE_CHECKING:
     from pyspark.sql.connect.session import SparkSession
@@ -102,6 +103,14 @@ class Workspace:
             known = ", ".join(self.project_names) or "none"
             raise SpecError(f"unknown project {name!r} in {self.root / 'include/projects'} (there are: {known})")
         return load_project(self.root, name)
+
+    def declared_table(self, address: Address) -> Source | FeatureTable | None:
+        """The declaration of a source or feature table, of whatever project; None where there is none.
+
+        Raises SpecError for an unknown project.
+        """
+        spec = self.project(address.project).spec
+        return spec.sources.get(address.table) or spec.feature_tables.get(address.table)
 
     @cached_property
     def resolved(self) -> Connections:

@@ -2,7 +2,7 @@
 
 Nothing of Penstock is imported here. Prints the greatest differences as JSON.
 
-    python recompute.py LAKEHOUSE_PROJECT_FOLDER FEATURES_AS_OF TRAINING_AS_OF MODEL_NAME
+    python recompute.py LAKEHOUSE FEATURES_AS_OF TRAINING_AS_OF MODEL_NAME
 """
 
 import json
@@ -20,6 +20,7 @@ DAILY = """
     FROM flight_outcomes o JOIN flights f USING (carrier, flight, origin, scheduled_departure)
     WHERE o.known_at <= $as_of GROUP BY 1, 2 HAVING max(date_trunc('day', o.known_at) + INTERVAL 1 DAY) <= $as_of
 """
+OWNERS = dict.fromkeys(("weather", "planes", "origin_weather", "aircraft"), "aviation")
 FEATURES = {
     "carrier_daily": (["carrier", "event_time"], DAILY.format(keys="carrier")),
     "route_daily": (["route", "event_time"], DAILY.format(keys="f.origin || '-' || f.dest AS route")),
@@ -78,15 +79,15 @@ def difference(found: pd.DataFrame, expected: pd.DataFrame, keys: list[str]) -> 
     return worst
 
 
-def main(folder: str, features_as_of: str, training_as_of: str, model_name: str) -> None:
+def main(lakehouse: str, features_as_of: str, training_as_of: str, model_name: str) -> None:
     db = duckdb.connect()
     db.execute("SET TimeZone = 'UTC'")
 
     def delta(name: str) -> pd.DataFrame:
-        return DeltaTable(f"{folder}/{name}").to_pyarrow_table().to_pandas()
+        return DeltaTable(f"{lakehouse}/{OWNERS.get(name, 'flight_delays')}/{name}").to_pyarrow_table().to_pandas()
 
     for name in ("flights", "flight_outcomes", "weather", "planes"):
-        db.register(name, DeltaTable(f"{folder}/{name}").to_pyarrow_table())
+        db.register(name, delta(name))
     report: dict[str, float] = {}
     for name, (keys, query) in FEATURES.items():
         db.execute(f"CREATE TABLE {name} AS {query}", {"as_of": features_as_of} if "$as_of" in query else {})

@@ -19,13 +19,15 @@ MAY = datetime(2013, 5, 1, tzinfo=UTC)
 
 
 @pytest.fixture(scope="module")
-def project(repository):
-    return load_project(repository, "flight_delays")
+def owner(repository):
+    """The project that a table belongs to, by the table's name."""
+    projects = [load_project(repository, name) for name in ("aviation", "flight_delays")]
+    return {table: project for project in projects for table in (*project.spec.sources, *project.spec.feature_tables)}
 
 
 @pytest.fixture(scope="module")
-def land(project):
-    return lambda name, after=None, until=END: load_function(project, f"sources.{name}")(after, until)
+def land(owner):
+    return lambda name, after=None, until=END: load_function(owner[name], f"sources.{name}")(after, until)
 
 
 @pytest.fixture(scope="module")
@@ -34,8 +36,8 @@ def year(land):
 
 
 @pytest.mark.parametrize("name", SOURCES)
-def test_a_source_has_its_declared_columns_types_and_unique_keys(project, year, name):
-    source, rows = project.spec.sources[name], year[name]
+def test_a_source_has_its_declared_columns_types_and_unique_keys(owner, year, name):
+    source, rows = owner[name].spec.sources[name], year[name]
     assert list(rows.columns) == list(source.columns)
     required = [*source.primary_keys, source.available_at]
     arrow = to_arrow(rows, {key: column.type for key, column in source.columns.items()}, name, required)
@@ -53,8 +55,8 @@ def test_the_year_is_whole(year):
 
 
 @pytest.mark.parametrize("name", SOURCES)
-def test_slices_add_up_to_the_whole(project, land, year, name):
-    keys = project.spec.sources[name].primary_keys
+def test_slices_add_up_to_the_whole(owner, land, year, name):
+    keys = owner[name].spec.sources[name].primary_keys
     moments = [None, MAY, *(MAY + timedelta(days=30 * step, hours=step, minutes=7) for step in range(1, 5)), END]
     slices = [land(name, after, until) for after, until in zip(moments, moments[1:], strict=False)]
     for part, after, until in zip(slices, moments, moments[1:], strict=False):
@@ -93,9 +95,9 @@ def test_every_outcome_belongs_to_a_scheduled_flight(year):
 
 
 @pytest.mark.parametrize("name", ["flights", "flight_outcomes", "weather"])
-def test_the_suites_of_sources_hold_on_the_whole_year_and_on_every_week(project, year, name):
-    source, rows = project.spec.sources[name], year[name]
-    suite = load_suite(project.folder / source.expectations)
+def test_the_suites_of_sources_hold_on_the_whole_year_and_on_every_week(owner, year, name):
+    source, rows = owner[name].spec.sources[name], year[name]
+    suite = load_suite(owner[name].folder / source.expectations)
     weeks = [part for _, part in rows.groupby(rows["known_at"].dt.floor("7D"))]
     for batch in [rows, *weeks[::10], rows.head(1)]:
         result = validate_batch(batch, suite, source.primary_keys, name, source.columns)
@@ -103,7 +105,7 @@ def test_the_suites_of_sources_hold_on_the_whole_year_and_on_every_week(project,
 
 
 @pytest.fixture(scope="module")
-def features(project, year, stack, repository, tmp_path_factory):
+def features(owner, year, stack, repository, tmp_path_factory):
     """The feature tables of the whole year, by Spark."""
     from deltalake import write_deltalake
 
@@ -112,21 +114,21 @@ def features(project, year, stack, repository, tmp_path_factory):
     folder = tmp_path_factory.mktemp("raw")
     with Workspace.open("dev", repository).with_(connections=stack).spark() as spark:
         for name in ("flights", "flight_outcomes", "weather", "planes"):
-            types = {key: column.type for key, column in project.spec.sources[name].columns.items()}
+            types = {key: column.type for key, column in owner[name].spec.sources[name].columns.items()}
             write_deltalake(str(folder / name), to_arrow(year[name], types, name))
             spark.read.format("delta").load(str(folder / name)).createOrReplaceTempView(name)
         return {
-            name: spark.sql((project.folder / project.spec.feature_tables[name].sql).read_text()).toArrow()
+            name: spark.sql((owner[name].folder / owner[name].spec.feature_tables[name].sql).read_text()).toArrow()
             for name in FEATURE_TABLES
         }
 
 
 @pytest.mark.parametrize("name", FEATURE_TABLES)
-def test_a_feature_table_has_its_declared_columns_and_its_suite_holds(project, features, name):
-    table = project.spec.feature_tables[name]
+def test_a_feature_table_has_its_declared_columns_and_its_suite_holds(owner, features, name):
+    table = owner[name].spec.feature_tables[name]
     rows = features[name].to_pandas()
     assert list(rows.columns) == list(table.columns)
-    suite = load_suite(project.folder / table.expectations)
+    suite = load_suite(owner[name].folder / table.expectations)
     result = validate_batch(rows, suite, table.key_columns, name, table.columns)
     assert (result.passed, result.bad_count) == (True, 0), result.verdict.reason
 
@@ -173,12 +175,12 @@ def test_weather_is_usable_when_its_hour_is_over_and_aircraft_at_any_time(year, 
         ("weather", "wind_speed", 1048.36),
     ],
 )
-def test_the_suites_catch_broken_rows(project, year, name, column, value):
-    source = project.spec.sources[name]
+def test_the_suites_catch_broken_rows(owner, year, name, column, value):
+    source = owner[name].spec.sources[name]
     rows = year[name].head(2000).copy()
     rows[column] = rows[column].where(rows.index != 7, value)
     result = validate_batch(
-        rows, load_suite(project.folder / source.expectations), source.primary_keys, name, source.columns
+        rows, load_suite(owner[name].folder / source.expectations), source.primary_keys, name, source.columns
     )
     assert result.passed
     assert [(bad.position, {reason["column"].split(", ")[0] for reason in bad.reasons}) for bad in result.bad_rows] == [
@@ -187,8 +189,8 @@ def test_the_suites_catch_broken_rows(project, year, name, column, value):
 
 
 @pytest.mark.parametrize("name", ["flights", "flight_outcomes", "weather"])
-def test_another_airports_rows_stop_the_table(project, year, name):
-    source = project.spec.sources[name]
+def test_another_airports_rows_stop_the_table(owner, year, name):
+    source = owner[name].spec.sources[name]
     rows = year[name].head(2000).assign(origin="ORD")
-    suite = load_suite(project.folder / source.expectations)
+    suite = load_suite(owner[name].folder / source.expectations)
     assert not validate_batch(rows, suite, source.primary_keys, name, source.columns).passed

@@ -13,7 +13,7 @@ from penstock.runner import Request, run_pipeline
 from penstock.workspace import Workspace
 from tests.integration.refreshing import moment
 
-PROJECT, MODEL = "flight_delays", "late_arrival"
+PROJECT, MODEL, SHARED = "flight_delays", "late_arrival", "aviation"
 TRAINED, SCORED = "2013-02-20", "2013-02-24T15:00"
 
 
@@ -25,15 +25,16 @@ def loop(stack: object, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     limits = found.environment.limits.model_copy(update={"trials": 1})
     environment = found.environment.model_copy(update={"lakehouse": place, "limits": limits})
     workspace = found.with_(environment=environment, connections=stack)
-    for pipeline, as_of in (
-        ("feature_refresh", TRAINED), ("training", TRAINED), ("feature_refresh", SCORED), ("batch_inference", SCORED),
+    for pipeline, project, as_of in (
+        ("feature_refresh", SHARED, TRAINED), ("feature_refresh", PROJECT, TRAINED), ("training", PROJECT, TRAINED),
+        ("feature_refresh", SHARED, SCORED), ("feature_refresh", PROJECT, SCORED), ("batch_inference", PROJECT, SCORED),
     ):  # fmt: skip
-        run_pipeline(workspace, pipeline, Request(PROJECT, MODEL, moment(as_of)), lambda *_: None)
+        run_pipeline(workspace, pipeline, Request(project, MODEL, moment(as_of)), lambda *_: None)
     return workspace
 
 
 def test_features_training_set_and_predictions_equal_an_independent_computation(loop: Workspace) -> None:
-    folder = Path(loop.environment.lakehouse.root) / PROJECT
+    lakehouse = loop.environment.lakehouse.root
     script = Path(__file__).resolve().parents[1] / "independent/recompute.py"
     known = loop.resolved
     login = {
@@ -41,7 +42,7 @@ def test_features_training_set_and_predictions_equal_an_independent_computation(
         "MLFLOW_TRACKING_PASSWORD": known.mlflow_password or "", "PYTHONPATH": "",
     }  # fmt: skip
     answer = subprocess.run(
-        [sys.executable, str(script), str(folder), f"{SCORED}+00:00", f"{TRAINED} 00:00+00:00", f"{PROJECT}.{MODEL}"],
+        [sys.executable, str(script), lakehouse, f"{SCORED}+00:00", f"{TRAINED} 00:00+00:00", f"{PROJECT}.{MODEL}"],
         env={**os.environ, **login}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert answer.returncode == 0, answer.stderr[-3000:]
@@ -78,9 +79,12 @@ def test_a_row_that_became_known_after_t_changes_nothing(loop: Workspace) -> Non
     from penstock.features.training_set import build_training_set, read_training_set
 
     before = read_training_set(build_training_set(loop, PROJECT, MODEL, moment(TRAINED), table="before"))
-    for table, column in (("flight_outcomes", "known_at"), ("carrier_daily", "event_time"), ("weather", "known_at")):
-        value = {"flight_outcomes": "arr_delay", "carrier_daily": "share_late", "weather": "temp"}[table]
-        found = DeltaTable(loop.addresses.readable(f"{PROJECT}.{table}"))
+    for table, column, value in (
+        (f"{PROJECT}.flight_outcomes", "known_at", "arr_delay"),
+        (f"{PROJECT}.carrier_daily", "event_time", "share_late"),
+        (f"{SHARED}.weather", "known_at", "temp"),
+    ):
+        found = DeltaTable(loop.addresses.readable(table))
         later = f"{column} > arrow_cast('{TRAINED}T00:00:00Z', 'Timestamp(Microsecond, Some(\"UTC\"))')"
         changed = found.update(predicate=later, updates={value: "-777.0"})
         assert changed["num_updated_rows"] > 0

@@ -22,7 +22,7 @@ from penstock.spec.functions import load_function
 from penstock.spec.project import Column
 from penstock.workspace import Workspace
 
-PROJECT = "flight_delays"
+PROJECT = "aviation"
 AS_OF = datetime(2013, 5, 1, tzinfo=UTC)
 KEYS = ["station", "hour"]
 COLUMNS = {

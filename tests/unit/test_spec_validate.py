@@ -140,7 +140,8 @@ def test_a_circle_between_projects_is_named(root: Root) -> None:
     root.edit("project.yaml", "inputs: [returns, orders]", "inputs: [returns, orders, wholesale.stock]")
     add_wholesale(root, WHOLESALE.replace("customer_daily", "customer_returns"), STOCK.replace("daily", "returns"))
     fault = root.only_fault()
-    assert fault.message.endswith("shop.customer_returns -> wholesale.stock -> shop.customer_returns")
+    assert fault.message == "the projects read each other in a circle: shop -> wholesale -> shop"
+    assert fault.path == "feature_tables.customer_returns.inputs[2]"
 
 
 def test_a_broken_project_makes_no_faults_in_those_that_read_it(root: Root) -> None:

