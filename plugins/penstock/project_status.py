@@ -3,17 +3,14 @@
 import json
 from typing import Any
 
-import httpx
-
 from penstock.airflow_rest import AirflowClient
 from penstock.clock import to_text
 from penstock.errors import PenstockError, ServiceError
 from penstock.lakehouse.records import latest_record
 from penstock.lakehouse.system_tables import SystemTable
 from penstock.spec.project import FeatureTable, Project, Source
+from penstock.training.mlflow_client import answers
 from penstock.workspace import Workspace
-
-_PATIENCE_SECONDS = 4
 
 
 def project_status(workspace: Workspace, client: AirflowClient | None) -> dict[str, Any]:
@@ -23,7 +20,7 @@ def project_status(workspace: Workspace, client: AirflowClient | None) -> dict[s
     """
     runs = _last_runs(client) if client else {}
     approvals = _open_approvals(client) if client else {}
-    registry = _answers(workspace.resolved.mlflow_uri)
+    registry = answers(workspace.resolved.mlflow_uri)
     found: dict[str, Any] = {}
     for name in workspace.project_names:
         try:
@@ -76,16 +73,6 @@ def _greatest(table: Any, column: str | None) -> str | None:
         return None
     value = compute.max(table.to_pyarrow_table(columns=[column])[column]).as_py()
     return to_text(value) if value is not None else None
-
-
-def _answers(uri: str) -> bool:
-    """Whether a tracking server is there: MLflow's own client would ask again for minutes."""
-    if not uri.startswith("http"):
-        return True
-    try:
-        return httpx.get(f"{uri}/health", timeout=_PATIENCE_SECONDS, trust_env=False).is_success
-    except httpx.HTTPError:
-        return False
 
 
 def _model(

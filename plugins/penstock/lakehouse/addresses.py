@@ -63,6 +63,15 @@ class Addresses:
                 return path
         return None
 
+    def tables(self, project: str) -> dict[str, str]:
+        """The existing tables of a project by name, with their paths; the own root's before the read-only ones'."""
+        found: dict[str, str] = {}
+        for _, root in self._roots(Address(project, "")):
+            for name in _folders(f"{root.rstrip('/')}/{project}"):
+                if name not in found and name.isidentifier() and (path := self.find(Address(project, name))):
+                    found[name] = path
+        return dict(sorted(found.items()))
+
     def _roots(self, address: Address) -> list[tuple[str | None, str]]:
         named: list[tuple[str | None, str]] = [(root.name, root.root) for root in self._spec.read_only]
         if address.root is None:
@@ -76,6 +85,16 @@ class Addresses:
     @staticmethod
     def _join(root: str, address: Address) -> str:
         return f"{root.rstrip('/')}/{address.project}/{address.table}"
+
+
+def _folders(path: str) -> list[str]:
+    if "://" not in path:
+        return [item.name for item in Path(path).iterdir() if item.is_dir()] if Path(path).is_dir() else []
+    from pyarrow.fs import FileSelector, FileSystem, FileType
+
+    system, inner = FileSystem.from_uri(path)
+    found = system.get_file_info(FileSelector(inner, allow_not_found=True))
+    return [info.base_name for info in found if info.type == FileType.Directory]
 
 
 def _is_table(path: str) -> bool:

@@ -88,7 +88,9 @@ def _evolve(table: "DeltaTable", declared: list["Field"]) -> None:
     if missing:
         from deltalake import Field
 
-        table.alter.add_columns([Field(field.name, field.type, nullable=True) for field in missing])
+        table.alter.add_columns(
+            [Field(field.name, field.type, nullable=True, metadata=field.metadata) for field in missing]
+        )
 
 
 def to_arrow(

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 
 from penstock.errors import ServiceError
 
+_PATIENCE_SECONDS = 4
+
 
 def quiet() -> None:
     """Keeps MLflow's progress bars and links out of the logs, unless the environment asks for them."""
@@ -27,6 +29,18 @@ def outages(uri: str) -> Iterator[None]:
         if "API request to" not in str(error):
             raise
         raise _service_error(uri, error) from error
+
+
+def answers(uri: str) -> bool:
+    """Whether a tracking server is there: MLflow's own client would ask again for minutes."""
+    import httpx
+
+    if not uri.startswith("http"):
+        return True
+    try:
+        return httpx.get(f"{uri}/health", timeout=_PATIENCE_SECONDS, trust_env=False).is_success
+    except httpx.HTTPError:
+        return False
 
 
 def _service_error(uri: str, error: Exception) -> ServiceError:

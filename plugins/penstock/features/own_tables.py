@@ -1,0 +1,303 @@
+"""Feature tables that a person makes by the client, beside those that a project declares.
+
+What is known of such a table lives in the Delta table itself: keys, event time, owner and tags as properties,
+descriptions as comments. The deltalake library is its one writing engine.
+"""
+
+import json
+import re
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from penstock.clock import now
+from penstock.errors import TableError
+from penstock.features.known import KNOWN_AT, history_name
+from penstock.features.table_info import (
+    CLIENT,
+    EVENT_TIME,
+    MADE_BY,
+    OWNER,
+    TAGS,
+    WRITER,
+    TableKind,
+    declaration,
+    describe_table,
+)
+from penstock.lakehouse.addresses import Address
+from penstock.lakehouse.records import latest_record
+from penstock.lakehouse.system_tables import SYSTEM_TABLES
+from penstock.spec.common import NAME_PATTERN
+from penstock.spec.faults import suggestion
+from penstock.spec.project import Column, ColumnType
+from penstock.workspace import Workspace
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+_MODEL_TABLES = ("_predictions", "_training_set", "_serving_log")
+
+
+@dataclass(frozen=True)
+class TableDefinition:
+    """What a table is made from: keys, event time, columns, and what people read of it."""
+
+    primary_keys: tuple[str, ...]
+    timestamp_key: str
+    columns: Mapping[str, Column]
+    description: str = ""
+    owner: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def key_columns(self) -> list[str]:
+        """The columns that identify a row: primary keys and event time."""
+        return [*self.primary_keys, self.timestamp_key]
+
+
+@dataclass(frozen=True)
+class OwnTable:
+    """A table made by the client, as it is stored: its address, path and definition."""
+
+    address: Address
+    path: str
+    definition: TableDefinition
+
+    def definition_with(self, columns: Mapping[str, Column]) -> TableDefinition:
+        """The definition with further columns."""
+        return replace(self.definition, columns={**self.definition.columns, **columns})
+
+
+def check_definition(address: Address, definition: TableDefinition) -> None:
+    """Raises TableError where keys or event time are missing among the columns, or of a type that cannot be one."""
+    columns = definition.columns
+    if not definition.primary_keys:
+        raise TableError(f"{address}: name the primary keys, the columns that with the event time identify a row")
+    for name in columns:
+        if not re.match(NAME_PATTERN, name):
+            raise TableError(f"{address}: {name!r} is no column's name: write lower-case letters, digits and _")
+    for key in definition.key_columns:
+        if key not in columns:
+            raise TableError(f"{address} has no column {key!r}: {suggestion(key, columns, 'columns')}")
+    repeated = [key for key in definition.key_columns if definition.key_columns.count(key) > 1]
+    if repeated:
+        raise TableError(f"{address}: {repeated[0]} is named twice among primary keys and timestamp key")
+    found = columns[definition.timestamp_key].type
+    if found is not ColumnType.TIMESTAMP:
+        raise TableError(
+            f"{address}.{definition.timestamp_key}: the timestamp key is a {found}; make it a timestamp: the moment "
+            "from which a row's values may be used (1970-01-01 for what was always known)"
+        )
+
+
+def create(workspace: Workspace, address: Address, definition: TableDefinition, exist_ok: bool) -> OwnTable:
+    """Makes the table, empty. With exist_ok, one that is there with the same keys and columns is left as it is.
+
+    Raises TableError for a name that belongs to something else, a table that is there, or a wrong definition.
+    """
+    from penstock.lakehouse.small_tables import create_if_missing
+
+    _check_name(workspace, address)
+    check_definition(address, definition)
+    path = workspace.addresses.writable(address)
+    if workspace.addresses.find(address) == path:
+        there = open_own_table(workspace, address)
+        if not exist_ok:
+            raise TableError(f"{address} is there already: write_table adds rows, drop_table removes it")
+        _check_same(there, definition)
+        return there
+    create_if_missing(
+        path, stored_columns(definition), keys=definition.key_columns, description=definition.description,
+        properties={EVENT_TIME: definition.timestamp_key, OWNER: definition.owner, TAGS: json.dumps(definition.tags),
+                    WRITER: "deltalake", MADE_BY: CLIENT},
+    )  # fmt: skip
+    return OwnTable(address, path, definition)
+
+
+def open_own_table(workspace: Workspace, address: Address) -> OwnTable:
+    """A table that the client may write. Raises TableError for one that is declared, missing or read-only."""
+    if declaration(workspace, address) is not None:
+        raise TableError(
+            f"{address} is declared in {address.project}'s project.yaml, and its pipeline fills it: change it there, "
+            "or write to a table of your own (create_table)"
+        )
+    info = describe_table(workspace, address)
+    path = workspace.addresses.writable(address)
+    if info.path != path:
+        raise TableError(
+            f"{address} lies in a read-only root ({info.path}): make a table of another name, or copy it "
+            "with create_table(df=read_table(...)) into a project of this environment"
+        )
+    if info.kind is not TableKind.FEATURES or info.timestamp_key is None:
+        raise TableError(f"{address} was not made by create_table: only such tables are written by this client")
+    columns = {
+        column.name: Column(type=ColumnType(column.type), description=column.description) for column in info.columns
+    }
+    definition = TableDefinition(
+        info.primary_keys, info.timestamp_key, columns, info.description, info.owner, info.tags
+    )  # fmt: skip
+    return OwnTable(address, path, definition)
+
+
+def stored_columns(definition: TableDefinition) -> dict[str, Column]:
+    """The columns of the Delta table: those of the definition, and when a row became known."""
+    known = Column(type=ColumnType.TIMESTAMP, description="when the row's present values became known, UTC")
+    return {**definition.columns, KNOWN_AT: known}
+
+
+def parse_schema(schema: Mapping[str, Any]) -> dict[str, Column]:
+    """Columns by name from types (`"double"`) or mappings with type and description. Raises TableError."""
+    found = {}
+    for name, value in schema.items():
+        try:
+            found[name] = value if isinstance(value, Column) else Column.model_validate(value)
+        except ValueError as error:
+            known = ", ".join(ColumnType)
+            raise TableError(f"schema: {name}: {value!r} is no type; write one of {known}") from error
+    return found
+
+
+def infer_schema(rows: "pa.Table", comments: Mapping[str, str]) -> dict[str, Column]:
+    """Columns by name from data. Raises TableError for a type that a feature table does not hold."""
+    return {
+        name: Column(type=_type_of(name, kind), description=comments.get(name, ""))
+        for name, kind in zip(rows.schema.names, rows.schema.types, strict=True)
+    }
+
+
+def _type_of(name: str, kind: "pa.DataType") -> ColumnType:
+    import pyarrow.types as types
+
+    if types.is_dictionary(kind):
+        return _type_of(name, kind.value_type)
+    tests = {
+        ColumnType.STRING: lambda: types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind),
+        ColumnType.BOOLEAN: lambda: types.is_boolean(kind),
+        ColumnType.BIGINT: lambda: types.is_int64(kind) or types.is_uint32(kind),
+        ColumnType.INT: lambda: types.is_integer(kind) and not types.is_uint64(kind),
+        ColumnType.FLOAT: lambda: types.is_float32(kind),
+        ColumnType.DOUBLE: lambda: types.is_float64(kind),
+        ColumnType.DATE: lambda: types.is_date(kind),
+        ColumnType.TIMESTAMP: lambda: types.is_timestamp(kind),
+    }
+    for found, fits in tests.items():
+        if fits():
+            return found
+    raise TableError(f"column {name}: values of type {kind} cannot be kept; convert them to {', '.join(ColumnType)}")
+
+
+def to_pandas(frame: Any) -> "pd.DataFrame":
+    """A pandas or Spark DataFrame as pandas; timestamps in UTC (a naive one counts as UTC)."""
+    import pandas as pd
+
+    from penstock.features.training_set import utc_timestamps
+
+    if isinstance(frame, pd.DataFrame):
+        if [name for name in frame.index.names if name is not None]:
+            frame = frame.reset_index()
+        return frame
+    if hasattr(frame, "toPandas"):
+        return utc_timestamps(frame.toPandas())
+    if hasattr(frame, "to_pandas"):
+        return frame.to_pandas()
+    raise TableError(f"a pandas, Arrow or Spark DataFrame is needed, not {type(frame).__name__}")
+
+
+def _check_name(workspace: Workspace, address: Address) -> None:
+    if address.root is not None:
+        raise TableError(f"{address} names the read-only root {address.root}: leave it out to write here")
+    spec = workspace.project(address.project).spec
+    taken = {str(table) for table in SYSTEM_TABLES} | {
+        f"{model}{suffix}" for model in spec.models for suffix in _MODEL_TABLES
+    }
+    if not re.match(NAME_PATTERN, address.table) or address.table.endswith(history_name("")):
+        raise TableError(f"{address}: a table's name has lower-case letters, digits and _, and no _history at its end")
+    if address.table in taken:
+        raise TableError(f"{address} is a table that Penstock keeps itself: choose another name")
+    if declaration(workspace, address) is not None:
+        raise TableError(
+            f"{address} is declared in {address.project}'s project.yaml: choose another name, or change it there"
+        )
+
+
+def _check_same(there: OwnTable, definition: TableDefinition) -> None:
+    if there.definition.key_columns != definition.key_columns:
+        raise TableError(
+            f"{there.address} is there with the keys {', '.join(there.definition.key_columns)}, not "
+            f"{', '.join(definition.key_columns)}: drop_table first, or choose another name"
+        )
+    check_types(there.address, there.definition, definition.columns)
+    extra = [name for name in definition.columns if name not in there.definition.columns]
+    if extra:
+        raise TableError(f"{there.address} is there without the column(s) {', '.join(extra)}: add them by add_columns")
+
+
+def check_types(address: Address, definition: TableDefinition, columns: Mapping[str, Column]) -> None:
+    """Raises TableError where a column of the table is of another type there."""
+    for name, column in columns.items():
+        stored = definition.columns.get(name)
+        if stored is not None and stored.type is not column.type:
+            raise TableError(
+                f"{address}.{name} is a {stored.type}, and a {column.type} is given: convert the values, "
+                "or add a column of another name"
+            )
+
+
+def require_columns(address: Address, definition: TableDefinition, names: Sequence[str]) -> None:
+    """Raises TableError, with the closest names, for a column that the table does not have."""
+    for name in names:
+        if name not in definition.columns:
+            hint = suggestion(name, definition.columns, "columns")
+            raise TableError(f"{address} has no column {name!r}: {hint}, or add it by add_columns")
+
+
+def add_columns(table: OwnTable, columns: Mapping[str, Column]) -> None:
+    """Adds columns, null in the table's rows. Raises TableError for one that is there with another type."""
+    from penstock.lakehouse.small_tables import create_if_missing
+
+    check_definition(table.address, table.definition_with(columns))
+    check_types(table.address, table.definition, columns)
+    create_if_missing(table.path, dict(columns), keys=[], description=table.definition.description)
+
+
+def drop_columns(workspace: Workspace, table: OwnTable, names: list[str], check: Callable[[], None]) -> None:
+    """Removes columns, by writing the table again. `check` may refuse it. Raises TableError for keys, too."""
+    from deltalake import CommitProperties, write_deltalake
+
+    from penstock.lakehouse.records import record
+    from penstock.lakehouse.small_tables import read_arrow, version
+
+    require_columns(table.address, table.definition, names)
+    keys = [name for name in names if name in table.definition.key_columns]
+    if keys:
+        raise TableError(f"{table.address}.{keys[0]} is a key: a table without it is another table, make a new one")
+    check()
+    last = latest_record(table.path)
+    moment = last.as_of_moment if last else now()
+    commit = record(moment, last.inputs if last else None, run=workspace.lineage.run)
+    kept = read_arrow(table.path, version=version(table.path)).drop_columns(names)
+    write_deltalake(
+        table.path, kept, mode="overwrite", schema_mode="overwrite",
+        commit_properties=CommitProperties(custom_metadata={"userMetadata": commit.to_json()}),
+    )  # fmt: skip
+
+
+def drop(workspace: Workspace, table: OwnTable) -> None:
+    """Removes a table and its history from the lakehouse."""
+    history = Address(table.address.project, history_name(table.address.table))
+    for path in (table.path, workspace.addresses.writable(history)):
+        _remove(path)
+
+
+def _remove(path: str) -> None:
+    if "://" not in path:
+        if Path(path).is_dir():
+            shutil.rmtree(path)
+        return
+    from pyarrow.fs import FileSystem
+
+    system, inner = FileSystem.from_uri(path)
+    system.delete_dir(inner)

@@ -1,0 +1,223 @@
+"""The one client of the feature store, the same in a notebook, a task and a test.
+
+    from penstock.features import FeatureStore
+    store = FeatureStore("shop")
+
+It stands above the packages that it leads to: lineage, the registry's models, the online store.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Literal
+
+from penstock.clock import now, parse_as_of, read_replay_clock
+from penstock.errors import SpecError, TableError
+from penstock.features.own_tables import (
+    TableDefinition,
+    add_columns,
+    check_definition,
+    create,
+    drop,
+    drop_columns,
+    infer_schema,
+    open_own_table,
+    parse_schema,
+    to_pandas,
+)
+from penstock.features.table_info import TableInfo, describe_table, find_tables
+from penstock.features.writing import WriteMode, WrittenTable, check_rows, write_rows
+from penstock.lakehouse.addresses import Address
+from penstock.workspace import Workspace
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from pyspark.sql.connect.session import SparkSession
+
+    from penstock.lineage.graph import Graph
+
+
+class FeatureStore:
+    """Feature tables of an environment: found, made, written, read, joined, served, and traced.
+
+    :param project: the project whose tables are named without it, and which own what is made here.
+    :param workspace: an open workspace, or an environment's name; PENSTOCK_ENV by default.
+
+    A table's name is `table` (of the project), `project.table`, or `root:project.table` for one read-only root.
+    """
+
+    def __init__(self, project: str | None = None, workspace: Workspace | str | None = None) -> None:
+        self.workspace = workspace if isinstance(workspace, Workspace) else Workspace.open(workspace)
+        self.project = project
+        if project is not None:
+            self.workspace.project(project)
+
+    def create_table(
+        self, name: str, primary_keys: str | Sequence[str], timestamp_key: str, *, df: Any = None,
+        schema: Mapping[str, Any] | None = None, description: str = "", owner: str | None = None,
+        tags: Mapping[str, str] | None = None, column_descriptions: Mapping[str, str] | None = None,
+        exist_ok: bool = False,
+    ) -> TableInfo:  # fmt: skip
+        """Makes a feature table, and writes the rows of `df` where one is given. Answers its description.
+
+        :param timestamp_key: the timestamp column with the moment from which a row's values may be used.
+        :param df: a pandas or Spark DataFrame; without `schema`, its columns and types are the table's.
+        :param schema: by column a type (`"double"`), or `{"type": …, "description": …}`.
+        :param exist_ok: a table that is there with the same keys and types is kept (and `df` written into it).
+
+        Raises TableError for a name that is taken, keys that are missing, rows that do not fit: nothing is made then.
+        """
+        address = self._address(name)
+        frame = to_pandas(df) if df is not None else None
+        keys = (primary_keys,) if isinstance(primary_keys, str) else tuple(primary_keys)
+        definition = TableDefinition(
+            keys, timestamp_key, self._columns(name, frame, schema, column_descriptions or {}), description,
+            owner or self.workspace.project(address.project).spec.owner, dict(tags or {}),
+        )  # fmt: skip
+        if frame is not None:
+            check_definition(address, definition)
+            check_rows(address, definition, frame)
+        create(self.workspace, address, definition, exist_ok)
+        if frame is not None:
+            self.write_table(name, frame)
+        return describe_table(self.workspace, address)
+
+    def write_table(
+        self, name: str, df: Any, mode: Literal["merge", "overwrite"] = "merge", *,
+        as_of: datetime | str | None = None, inputs: Sequence[str] = (),
+    ) -> WrittenTable:  # fmt: skip
+        """Writes rows by primary keys and event time: `merge` adds and replaces, `overwrite` removes the others, too.
+
+        A repeat changes nothing. What was replaced stays in `<table>_history`.
+
+        :param as_of: when the values became known; the replay clock, or now.
+        :param inputs: tables that the rows were made from (`table` or `table@version`), for the lineage.
+
+        Raises TableError for null or repeated keys, unknown or missing columns, and other types.
+        """
+        table = open_own_table(self.workspace, self._address(name))
+        try:
+            chosen = WriteMode(mode)
+        except ValueError as error:
+            raise TableError(f"{mode!r} is no way to write: choose merge or overwrite") from error
+        return write_rows(
+            self.workspace, table, to_pandas(df), chosen, self._moment(as_of), dict(map(self._versioned, inputs))
+        )
+
+    def read_table(
+        self, name: str, *, columns: Sequence[str] | None = None, version: int | None = None,
+        as_of: datetime | str | None = None, spark: "SparkSession | None" = None,
+    ) -> Any:  # fmt: skip
+        """A table as a pandas DataFrame, timestamps in UTC; as a Spark DataFrame where a session is given.
+
+        :param version: a version of the Delta table; the newest by default.
+        :param as_of: the rows that were available then, with the values that were known then.
+        """
+        from penstock.features.reading import read_frame, read_spark
+
+        if version is not None and as_of is not None:
+            raise TableError(f"{name}: give a version or an as_of, not both")
+        info = self.get_table(name)
+        chosen = list(columns) if columns is not None else None
+        moment = parse_as_of(as_of) if as_of is not None else None
+        if spark is None:
+            return read_frame(self.workspace, info, chosen, version, moment)
+        return read_spark(self.workspace, spark, info, chosen, version, moment)
+
+    @contextmanager
+    def spark(self) -> Iterator["SparkSession"]:
+        """A Spark session for `read_table(…, spark=…)`, closed on leaving."""
+        with self.workspace.spark() as session:
+            yield session
+
+    def get_table(self, name: str) -> TableInfo:
+        """What a table is: keys, event time, owner, tags, columns, version, rows, inputs, freshness.
+
+        Raises TableError, with the closest names, where there is none.
+        """
+        return describe_table(self.workspace, self._address(name))
+
+    def list_tables(self, project: str | None = None) -> list[TableInfo]:
+        """The raw and feature tables of a project; of every project where this client has none."""
+        chosen = project or self.project
+        return find_tables(self.workspace, [chosen] if chosen else self.workspace.project_names)
+
+    def search(
+        self, text: str = "", *, tags: Mapping[str, str] | None = None, owner: str | None = None,
+        project: str | None = None,
+    ) -> list[TableInfo]:  # fmt: skip
+        """Tables of every project (or of one) with all words of `text` in names, descriptions or columns."""
+        projects = [project] if project else self.workspace.project_names
+        return find_tables(self.workspace, projects, text, tags, owner)
+
+    def add_columns(self, name: str, schema: Mapping[str, Any]) -> TableInfo:
+        """Adds columns to a table of one's own; they are null in its rows."""
+        address = self._address(name)
+        add_columns(open_own_table(self.workspace, address), parse_schema(schema))
+        return describe_table(self.workspace, address)
+
+    def drop_columns(self, name: str, columns: Sequence[str], *, force: bool = False) -> TableInfo:
+        """Removes columns from a table of one's own. Raises TableError that names the models that need them."""
+        from penstock.lineage.dependants import require_unneeded
+
+        address = self._address(name)
+        table = open_own_table(self.workspace, address)
+        what = f"{address}.{', '.join(columns)}"
+        drop_columns(
+            self.workspace, table, list(columns),
+            check=lambda: require_unneeded(self.workspace, address, columns, force, what),
+        )  # fmt: skip
+        return describe_table(self.workspace, address)
+
+    def drop_table(self, name: str, *, force: bool = False) -> None:
+        """Removes a table of one's own, with its history. Raises TableError that names the models that need it."""
+        from penstock.lineage.dependants import require_unneeded
+
+        address = self._address(name)
+        table = open_own_table(self.workspace, address)
+        require_unneeded(self.workspace, address, (), force, str(address))
+        drop(self.workspace, table)
+
+    def lineage(self, name: str) -> "Graph":
+        """What a table, a column (`table.column`) or a model version (`model/3`) was made from, and what uses it."""
+        from penstock.lineage.build import lineage_of
+
+        return lineage_of(self.workspace, name, self.project)
+
+    def _address(self, name: str) -> Address:
+        if self.project is None and "." not in name:
+            raise TableError(f"of which project is {name!r}? Write project.table, or FeatureStore(project=…)")
+        return Address.parse(name, self.project)
+
+    def _moment(self, as_of: datetime | str | None) -> datetime:
+        if as_of is not None:
+            return parse_as_of(as_of)
+        return read_replay_clock(self.workspace.environment.replay_clock) or now()
+
+    def _versioned(self, name: str) -> tuple[str, int]:
+        table, _, number = name.partition("@")
+        info = self.get_table(table)
+        if number and not number.isdecimal():
+            raise TableError(f"{name!r}: write table@version, such as {table}@{info.version or 0}")
+        return info.name, int(number) if number else info.version or 0
+
+    def _columns(
+        self, name: str, frame: "pd.DataFrame | None", schema: Mapping[str, Any] | None, comments: Mapping[str, str]
+    ) -> Mapping[str, Any]:
+        import pyarrow as pa
+
+        if schema is None and frame is None:
+            raise TableError(f"{name}: give df or schema, so that the columns and their types are known")
+        if schema is None:
+            try:
+                return infer_schema(pa.Table.from_pandas(frame, preserve_index=False), comments)
+            except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+                raise TableError(f"{name}: a column holds values of several types: {error}") from error
+        found = parse_schema(schema)
+        unknown = [column for column in comments if column not in found]
+        if unknown:
+            raise SpecError(f"{name}: column_descriptions names {unknown[0]!r}, which is no column of the schema")
+        return {
+            column: about.model_copy(update={"description": comments.get(column, about.description)})
+            for column, about in found.items()
+        }

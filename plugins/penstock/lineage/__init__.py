@@ -1,0 +1,1 @@
+"""Lineage: from sources over features and training sets to models and predictions, and back."""

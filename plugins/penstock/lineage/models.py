@@ -1,0 +1,136 @@
+"""What registered model versions were made from, as MLflow keeps it: tags and feature_spec.json."""
+
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from penstock.training.feature_spec import PATH_IN_MODEL
+from penstock.training.mlflow_client import answers
+from penstock.training.runs import tracking
+from penstock.workspace import Workspace
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
+
+
+@dataclass(frozen=True)
+class UsedColumn:
+    """A column of a table (`project.table`) that a model version reads."""
+
+    table: str
+    column: str
+
+
+@dataclass(frozen=True)
+class VersionLineage:
+    """A registered version: `training_set` is `project.table@version`; columns are empty where it has no spec."""
+
+    name: str
+    version: int
+    aliases: tuple[str, ...]
+    training_set: str | None
+    inputs: Mapping[str, int]
+    columns: tuple[UsedColumn, ...]
+
+    @property
+    def id(self) -> str:
+        """`project.model/3`."""
+        return f"{self.name}/{self.version}"
+
+
+@dataclass(frozen=True)
+class Registry:
+    """The registered versions of some projects; `problem` says why they are not known."""
+
+    versions: tuple[VersionLineage, ...] = ()
+    problem: str = ""
+
+
+def registered_versions(workspace: Workspace, projects: Sequence[str]) -> Registry:
+    """Every version of the projects' models; none, and the reason, where MLflow does not answer."""
+    from penstock.errors import PenstockError
+
+    try:
+        uri = workspace.resolved.mlflow_uri
+        if not answers(uri):
+            return Registry(problem=f"MLflow at {uri} does not answer: registered versions are not shown")
+        found = []
+        with tracking(workspace) as client:
+            for project in projects:
+                aliases = _aliases(client, project)
+                for version in client.search_model_versions(f"name LIKE '{project}.%'", max_results=1000):
+                    found.append(_version(client, project, version, aliases.get(version.name, {})))
+    except PenstockError as error:
+        return Registry(problem=f"registered versions are not shown: {error}")
+    return Registry(tuple(sorted(found, key=lambda item: (item.name, item.version))))
+
+
+def _aliases(client: "MlflowClient", project: str) -> dict[str, dict[int, list[str]]]:
+    """By model and version, its aliases."""
+    found: dict[str, dict[int, list[str]]] = {}
+    for model in client.search_registered_models(f"name LIKE '{project}.%'", max_results=1000):
+        for alias, version in (model.aliases or {}).items():
+            found.setdefault(model.name, {}).setdefault(int(version), []).append(alias)
+    return found
+
+
+def _version(
+    client: "MlflowClient", project: str, version: "ModelVersion", aliases: Mapping[int, list[str]]
+) -> VersionLineage:
+    tags = version.tags or {}
+    spec = read_feature_spec(client.tracking_uri, version.name, int(version.version))
+    return VersionLineage(
+        name=version.name, version=int(version.version), aliases=tuple(sorted(aliases.get(int(version.version), []))),
+        training_set=tags.get("penstock.training_set"),
+        inputs=json.loads(tags.get("penstock.inputs", "{}")) or (spec or {}).get("inputs", {}),
+        columns=tuple(used_columns(spec, project)) if spec else (),
+    )  # fmt: skip
+
+
+@lru_cache(maxsize=1000)
+def read_feature_spec(tracking_uri: str, name: str, version: int) -> dict[str, Any] | None:  # noqa: ARG001
+    """A version's feature_spec.json; None where it has none. A version never changes, so it is read once."""
+    from mlflow.artifacts import download_artifacts
+    from mlflow.exceptions import MlflowException
+
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            local = download_artifacts(artifact_uri=f"models:/{name}/{version}/{PATH_IN_MODEL}", dst_path=folder)
+        except (MlflowException, OSError):
+            return None
+        return json.loads(Path(local).read_text(encoding="utf-8"))
+
+
+def used_columns(spec: Mapping[str, Any], project: str) -> list[UsedColumn]:
+    """The columns that a feature_spec.json names: features, keys of lookups, the label's."""
+    from penstock.lineage.sql_columns import expression_columns
+
+    entity, label = spec.get("entity") or {}, spec.get("label") or {}
+    found: list[tuple[str, str]] = []
+    for table, names in (
+        (entity.get("table"), [*entity.get("keys", []), *entity.get("features", [])]),
+        (label.get("table"), expression_columns(label["expression"]) if label.get("expression") else []),
+    ):
+        found += [(table, name) for name in names if table]
+    for lookup in spec.get("lookups", []):
+        found += [(lookup["table"], name) for name in (*lookup["keys"], *lookup["features"])]
+        if entity.get("table"):
+            found += [
+                (entity["table"], name)
+                for expression in lookup["keys"].values()
+                for name in expression_columns(expression)
+            ]
+    return list(dict.fromkeys(UsedColumn(full_name(table, project), name) for table, name in found))
+
+
+def full_name(table: str, project: str) -> str:
+    """`project.table` of a table as a specification of `project` names it."""
+    from penstock.lakehouse.addresses import Address
+
+    address = Address.parse(table, project)
+    return f"{address.project}.{address.table}"

@@ -1,0 +1,242 @@
+"""The client of the feature store: tables of one's own beside declared ones, found, written, read and dropped."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from penstock.errors import PenstockError, TableError
+from penstock.features import FeatureStore
+from penstock.features.landing import land_source
+from penstock.lakehouse.records import latest_record
+from penstock.workspace import Workspace
+from tests.integration.refreshing import PROJECT, copy_root, moment, version
+
+Make = Callable[..., Workspace]
+JANUARY = ["2024-01-01", "2024-01-02"]
+
+
+@pytest.fixture
+def store(make_workspace: Make, tmp_path: Path) -> FeatureStore:
+    """A client of the second project, whose lakehouse is empty."""
+    return FeatureStore(PROJECT, make_workspace(copy_root(tmp_path)))
+
+
+def ratings(days: list[str] | None = None, **changes: list) -> pd.DataFrame:
+    """A small feature table: what an engineer thinks of two parks."""
+    columns = {"park": ["north", "south"], "rated_at": pd.to_datetime(days or JANUARY, utc=True),
+               "score": [1.5, None], "visits": [3, 4], "remark": ["good", None]}  # fmt: skip
+    return pd.DataFrame({**columns, **changes})
+
+
+def make_ratings(store: FeatureStore, frame: pd.DataFrame | None = None) -> None:
+    store.create_table("ratings", "park", "rated_at", df=ratings() if frame is None else frame)
+
+
+def test_a_table_is_described_by_what_it_was_made_with(store: FeatureStore) -> None:
+    made = store.create_table(
+        "ratings", ["park"], "rated_at", df=ratings(), description="What engineers think of a park.",
+        owner="me@example.com", tags={"domain": "wind"}, column_descriptions={},
+    )  # fmt: skip
+    assert made == store.get_table(f"{PROJECT}.ratings")
+    assert (made.primary_keys, made.timestamp_key, made.features) == (
+        ("park",),
+        "rated_at",
+        ["score", "visits", "remark"],
+    )
+    assert (made.description, made.owner, made.tags) == (
+        "What engineers think of a park.",
+        "me@example.com",
+        {"domain": "wind"},
+    )
+    assert {column.name: column.type for column in made.columns} == {
+        "park": "string", "rated_at": "timestamp", "score": "double", "visits": "bigint", "remark": "string"
+    }  # fmt: skip
+    assert (made.rows, made.latest, made.declared) == (2, "2024-01-02T00:00:00Z", False)
+
+
+def test_what_is_read_is_what_was_written(store: FeatureStore) -> None:
+    make_ratings(store)
+    read = store.read_table("ratings").sort_values("park", ignore_index=True)
+    pd.testing.assert_frame_equal(read, ratings(), check_dtype=False)
+    assert "_known_at" not in read.columns
+
+
+def test_spark_reads_the_same_rows(store: FeatureStore) -> None:
+    make_ratings(store)
+    store.write_table("ratings", ratings(visits=[3, 9]))
+    with store.spark() as spark:
+        for options in ({}, {"version": 1}, {"as_of": pd.Timestamp.now("UTC").to_pydatetime()}):
+            found = store.read_table("ratings", spark=spark, columns=["park", "visits"], **options).toPandas()
+            expected = store.read_table("ratings", columns=["park", "visits"], **options)
+            pd.testing.assert_frame_equal(
+                found.sort_values("park", ignore_index=True), expected.sort_values("park", ignore_index=True)
+            )
+
+
+def test_a_merge_adds_new_rows_replaces_known_ones_and_leaves_the_others(store: FeatureStore) -> None:
+    make_ratings(store)
+    written = store.write_table("ratings", ratings(["2024-01-01", "2024-01-05"], visits=[30, 40]))
+    assert (written.added, written.changed, written.removed) == (1, 1, 0)
+    visits = store.read_table("ratings").set_index(["park", "rated_at"])["visits"]
+    assert visits.to_dict() == {
+        ("north", pd.Timestamp("2024-01-01", tz="UTC")): 30,
+        ("south", pd.Timestamp("2024-01-02", tz="UTC")): 4,
+        ("south", pd.Timestamp("2024-01-05", tz="UTC")): 40,
+    }
+
+
+def test_a_repeated_write_leaves_the_version_as_it_is(store: FeatureStore) -> None:
+    make_ratings(store)
+    before = version(store.workspace, "ratings")
+    assert store.write_table("ratings", ratings()).version == before
+    assert version(store.workspace, "ratings") == before
+
+
+def test_an_overwrite_removes_what_is_not_given(store: FeatureStore) -> None:
+    make_ratings(store)
+    written = store.write_table("ratings", ratings().head(1), mode="overwrite")
+    assert (written.changed, written.removed) == (0, 1)
+    assert store.read_table("ratings")["park"].tolist() == ["north"]
+
+
+def test_values_are_read_as_they_were_known_then(store: FeatureStore) -> None:
+    store.create_table(
+        "ratings", "park", "rated_at", schema={"park": "string", "rated_at": "timestamp", "score": "double"}
+    )
+    first = ratings()[["park", "rated_at", "score"]].assign(score=[1.0, 2.0])
+    store.write_table("ratings", first, as_of="2024-01-03")
+    store.write_table("ratings", first.assign(score=[1.0, 5.0]), as_of="2024-01-10")
+    late = first.head(1).assign(park="west")
+    store.write_table("ratings", late, as_of="2024-01-12")
+
+    def scores(as_of: str) -> dict[str, float]:
+        return store.read_table("ratings", as_of=as_of).set_index("park")["score"].to_dict()
+
+    assert scores("2024-01-01") == {"north": 1.0}  # the other one was not available yet
+    assert scores("2024-01-09") == {"north": 1.0, "south": 2.0}
+    assert scores("2024-01-10") == {"north": 1.0, "south": 5.0}
+    assert scores("2024-01-12") == {"north": 1.0, "south": 5.0, "west": 1.0}
+    with pytest.raises(TableError, match="as_of 2024-01-11T00:00:00Z lies before"):
+        store.write_table("ratings", first, as_of="2024-01-11")
+
+
+def test_a_commit_records_inputs_and_run(store: FeatureStore) -> None:
+    for as_of in ("2024-01-10", "2024-01-11"):
+        land_source(store.workspace, PROJECT, "slots", moment(as_of))
+    make_ratings(store)
+    store.write_table("ratings", ratings(visits=[7, 8]), inputs=["slots", "ratings@1"])
+    record = latest_record(store.workspace.addresses.readable(f"{PROJECT}.ratings"))
+    assert record is not None
+    assert record.inputs == {f"{PROJECT}.slots": version(store.workspace, "slots"), f"{PROJECT}.ratings": 1}
+    assert store.get_table("ratings").inputs == record.inputs
+
+
+@pytest.mark.parametrize(
+    ("frame", "message"),
+    [
+        (ratings(park=["north", None]), "ratings.park is null in 1 of 2 rows"),
+        (ratings(["2024-01-01", None]), "ratings.rated_at is null"),
+        (ratings(park=["north", "north"], rated_at=pd.to_datetime(["2024-01-01"] * 2, utc=True)), "park=north"),
+        (ratings().rename(columns={"visits": "visit"}), "no column 'visit': write visits"),
+        (ratings().drop(columns="score"), r"column\(s\) score are missing"),
+        (ratings(score=["1", "2"]), "ratings.score is a double, and a string is given"),
+        (ratings(remark=[1, 2]), "ratings.remark is a string, and a bigint is given"),
+        (ratings(visits=[1.5, 2]), "visits"),
+        (ratings(remark=["a", 1]), "remark holds values of several types"),
+    ],
+)
+def test_rows_that_do_not_fit_are_refused_and_nothing_is_written(
+    store: FeatureStore, frame: pd.DataFrame, message: str
+) -> None:
+    make_ratings(store)
+    before = version(store.workspace, "ratings")
+    with pytest.raises(TableError, match=message):
+        store.write_table("ratings", frame)
+    assert version(store.workspace, "ratings") == before
+
+
+@pytest.mark.parametrize(
+    ("name", "keys", "time", "message"),
+    [
+        ("ratings", "perk", "rated_at", "no column 'perk': write park"),
+        ("ratings", "park", "rated", "no column 'rated': write rated_at"),
+        ("ratings", "park", "visits", "the timestamp key is a bigint"),
+        ("ratings", [], "rated_at", "name the primary keys"),
+        ("ratings", ["park", "park"], "rated_at", "park is named twice"),
+        ("turbine_daily", "park", "rated_at", "is declared in wind_parks's project.yaml"),
+        ("energy_predictions", "park", "rated_at", "a table that Penstock keeps itself"),
+        ("Ratings", "park", "rated_at", "lower-case letters"),
+        ("other.ratings", "park", "rated_at", "unknown project 'other'"),
+    ],
+)
+def test_a_wrong_definition_is_refused_and_nothing_is_made(
+    store: FeatureStore, name: str, keys: str, time: str, message: str
+) -> None:
+    with pytest.raises(PenstockError, match=message):
+        store.create_table(name, keys, time, df=ratings())
+    assert not list(Path(store.workspace.environment.lakehouse.root).rglob("*.json"))
+
+
+def test_a_table_is_made_once_unless_it_may_exist(store: FeatureStore) -> None:
+    make_ratings(store)
+    with pytest.raises(TableError, match="is there already"):
+        make_ratings(store)
+    kept = store.create_table("ratings", "park", "rated_at", df=ratings(visits=[8, 9]), exist_ok=True)
+    assert store.read_table("ratings")["visits"].sort_values().tolist() == [8, 9]
+    with pytest.raises(TableError, match="is there with the keys park, rated_at"):
+        store.create_table("ratings", "remark", "rated_at", df=ratings(remark=["a", "b"]), exist_ok=True)
+    assert store.get_table("ratings") == kept
+
+
+def test_unknown_names_come_with_the_closest_ones(store: FeatureStore) -> None:
+    make_ratings(store)
+    with pytest.raises(TableError, match="write ratings"):
+        store.get_table("rating")
+    with pytest.raises(TableError, match="no column 'scores': write score"):
+        store.read_table("ratings", columns=["scores"])
+    with pytest.raises(TableError, match="no version 9: its newest is 1"):
+        store.read_table("ratings", version=9)
+    with pytest.raises(TableError, match="was never filled"):
+        store.read_table("turbine_daily")
+
+
+def test_search_finds_declared_tables_and_those_of_ones_own(store: FeatureStore) -> None:
+    store.create_table(
+        "ratings", "park", "rated_at", df=ratings(), description="Opinions of engineers.", tags={"by": "hand"}
+    )
+
+    def found(*words: str, **chosen: object) -> list[str]:
+        return [table.name.removeprefix(f"{PROJECT}.") for table in store.search(*words, **chosen)]
+
+    assert found("opinions") == ["ratings"]
+    assert found("mean energy") == ["turbine_daily"]
+    assert found("turbine", owner="wind@example.com") == ["slots", "yields", "turbine_daily"]
+    assert found(tags={"by": "hand"}) == ["ratings"]
+    assert found("nothing of the kind") == []
+    assert [table.name for table in store.list_tables()][-1] == f"{PROJECT}.ratings"
+
+
+def test_columns_are_added_and_dropped(store: FeatureStore) -> None:
+    make_ratings(store)
+    added = store.add_columns("ratings", {"height": {"type": "int", "description": "metres"}})
+    assert added.columns[-1].description == "metres"
+    store.write_table("ratings", ratings().assign(height=[1, None]))
+    assert store.read_table("ratings", columns=["height"])["height"].sum() == 1
+    assert "height" in store.read_table("ratings", as_of=pd.Timestamp.now("UTC").to_pydatetime()).columns
+    assert "remark" not in store.drop_columns("ratings", ["remark"]).column_names
+    assert len(store.read_table("ratings")) == 2
+    with pytest.raises(TableError, match="ratings.park is a key"):
+        store.drop_columns("ratings", ["park"])
+    with pytest.raises(TableError, match="ratings.visits is a bigint, and a string is given"):
+        store.add_columns("ratings", {"visits": "string"})
+
+
+def test_a_table_is_dropped_with_its_history_but_not_a_declared_one(store: FeatureStore) -> None:
+    make_ratings(store)
+    store.write_table("ratings", ratings(visits=[7, 8]))
+    store.drop_table("ratings")
+    assert store.workspace.addresses.tables(PROJECT) == {}
+    with pytest.raises(TableError, match="is declared in wind_parks's project.yaml"):
+        store.drop_table("turbine_daily", force=True)
