@@ -7,7 +7,8 @@ import pytest
 
 from penstock.errors import SpecError
 from penstock.quality.rows import canonical_json, plain
-from penstock.quality.suite import Level, Severity, load_suite
+from penstock.quality.suite import Level, load_suite
+from penstock.spec.suite import Severity
 
 
 @pytest.fixture
@@ -71,7 +72,7 @@ def test_a_table_level_expectation_is_critical_whatever_it_says(suite_file):
         ),
         (
             "expectations:\n\n  - {type: expect_column_values_to_be_null, kwargs: {column: a}, severity: bad}",
-            r"weather.yaml:3: .*'bad' is no severity: write warning .* or critical",
+            r"weather.yaml:3: .*severity: is 'bad', not one of critical, warning",
         ),
         (
             "expectations:\n  - {type: expect_column_values_to_be_null, kwargs: {column: a, severity: warning}}",
@@ -79,13 +80,18 @@ def test_a_table_level_expectation_is_critical_whatever_it_says(suite_file):
         ),
         (
             "expectations:\n  - {type: expect_column_values_to_be_null, kwarg: {column: a}}",
-            r"weather.yaml:2: expectations.kwarg: unknown field 'kwarg': remove it",
+            r"weather.yaml:2: .*unknown field 'kwarg'; write kwargs",
         ),
-        ("expectations: []", r"at least one expectation"),
-        ("- type: x", r"a mapping with the key `expectations`"),
-        ("acceptable_bad_share: 2\nexpectations: []", r"acceptable_bad_share: .*less than or equal to 1"),
-        ("expectations: [", r"cannot be read as YAML"),
+        ("expectations: []", r"weather.yaml:1: expectations: is empty; give at least 1"),
+        ("- type: x", r"is a list, not a mapping"),
+        ("acceptable_bad_share: 2\nexpectations: []", r"acceptable_bad_share: is 2, out of bounds; write a number of at most 1"),
+        ("expectations: [", r"is no valid YAML"),
         ("expectations:\n  - {type: unexpected_rows_expectation}", r"unknown expectation"),
+        (
+            "history: {volume: warning, minimum_batches: 40}\nexpectations:\n"
+            "  - {type: expect_column_values_to_be_null, kwargs: {column: a}}",
+            r"weather.yaml:1: history: minimum_batches is 40, more than batches \(30\); write at most as many",
+        ),
     ],
 )
 def test_a_broken_suite_names_the_line_and_the_remedy(suite_file, text, said):
@@ -101,7 +107,7 @@ def test_every_fault_is_said_at_once(suite_file):
 
 
 def test_a_missing_suite_is_a_clear_error(tmp_path):
-    with pytest.raises(SpecError, match="no such file; write a suite there, or remove `expectations`"):
+    with pytest.raises(SpecError, match="none.yaml:1: no such file; create it, or correct its name"):
         load_suite(tmp_path / "none.yaml")
 
 

@@ -79,7 +79,7 @@ class PandasBatch:
 
     def examine(self, expectations: Sequence[ExpectationSpec]) -> list[Finding]:
         """See Batch."""
-        return examine_pandas(_widened(self._frame), expectations)
+        return examine_pandas(self._frame, expectations)
 
     def fetch(self, reasons: Mapping[Any, Sequence[Reason]], keys: Sequence[str]) -> list[BadRow]:
         """See Batch."""
@@ -208,19 +208,6 @@ def _unconvertible(series: "pd.Series", name: str, kind: ColumnType) -> str | No
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError) as error:
         return f"{series.dtype} ({str(error).splitlines()[0][:160]})"
     return None
-
-
-def _widened(frame: "pd.DataFrame") -> "pd.DataFrame":
-    """Numbers as int64 or float64: Great Expectations compares all others one by one, ten times as slowly."""
-    from pandas.api.types import is_bool_dtype, is_extension_array_dtype, is_integer_dtype, is_numeric_dtype
-
-    types = {}
-    for name, series in frame.items():
-        if not is_numeric_dtype(series.dtype) or is_bool_dtype(series.dtype):
-            continue
-        whole = is_integer_dtype(series.dtype) and not (is_extension_array_dtype(series.dtype) and series.hasnans)
-        types[name] = "int64" if whole else "float64"
-    return frame.astype(types)
 
 
 def _quoted(name: str) -> str:

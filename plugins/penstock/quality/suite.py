@@ -16,21 +16,13 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-from pydantic import Field, ValidationError
-
 from penstock.errors import SpecError
-from penstock.spec.common import Spec, Text
+from penstock.spec.documents import read_document
+from penstock.spec.shapes import Fit, fit
+from penstock.spec.suite import Expectation, History, Severity, SuiteFile, WithinMostly
 
 if TYPE_CHECKING:
-    from great_expectations.expectations.expectation import Expectation
-
-
-class Severity(StrEnum):
-    """What a failure does: warning sets the rows apart, critical stops the whole table."""
-
-    WARNING = "warning"
-    CRITICAL = "critical"
+    from great_expectations.expectations.expectation import Expectation as LibraryExpectation
 
 
 class Level(StrEnum):
@@ -50,6 +42,7 @@ class ExpectationSpec:
     level: Level
     description: str
     line: int
+    within_mostly: WithinMostly = WithinMostly.KEEP
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -71,6 +64,7 @@ class Suite:
     expectations: tuple[ExpectationSpec, ...]
     acceptable_bad_share: float = 1.0
     description: str = ""
+    history: History | None = None
 
     @property
     def columns(self) -> dict[str, int]:
@@ -80,19 +74,6 @@ class Suite:
             for column in expectation.columns:
                 lines.setdefault(column, expectation.line)
         return lines
-
-
-class _Item(Spec):
-    type: Text
-    kwargs: dict[str, Any] = Field(default_factory=dict)
-    severity: Severity = Severity.CRITICAL
-    description: str = ""
-
-
-class _File(Spec):
-    description: str = ""
-    acceptable_bad_share: float = Field(1.0, ge=0, le=1)
-    expectations: list[_Item] = Field(min_length=1)
 
 
 # They need a database beside the batch.
@@ -112,24 +93,26 @@ def load_suite(path: str | Path) -> Suite:
 
     Raises SpecError that lists every fault with file, line and what to write.
     """
-    path = Path(path)
-    text = _read(path)
-    lines = _lines(text)
-    try:
-        content = _File.model_validate(yaml.load(text, Loader=yaml.CSafeLoader))
-    except ValidationError as error:
-        raise SpecError("\n".join(_say(path, lines, fault) for fault in error.errors())) from error
+    document = read_document(Path(path))
+    fitted = fit(document, document.data, SuiteFile) if document.data is not None else Fit(None)
+    content = fitted.spec
+    if content is None or document.faults:
+        raise SpecError("\n".join(fault.render() for fault in (*document.faults, *fitted.faults)))
     import_great_expectations()
     faults: list[str] = []
     found = []
-    for item, line in zip(content.expectations, lines, strict=True):
+    for place, item in enumerate(content.expectations):
+        line = document.line(("expectations", place))
         try:
             found.append(_expectation(item, line))
         except ValueError as error:
             faults.append(f"{path}:{line}: {error}")
     if faults:
         raise SpecError("\n".join(faults))
-    return Suite(path.stem, path, tuple(found), content.acceptable_bad_share, content.description)
+    return Suite(
+        document.file.stem, document.file, tuple(found), content.acceptable_bad_share, content.description,
+        content.history,
+    )  # fmt: skip
 
 
 def columns_of(kwargs: dict[str, Any]) -> tuple[str, ...]:
@@ -145,52 +128,17 @@ def import_great_expectations() -> None:
     import great_expectations.expectations  # noqa: F401
 
 
-def build(expectation: ExpectationSpec) -> "Expectation":
+def build(expectation: ExpectationSpec) -> "LibraryExpectation":
     """The library's object for an expectation."""
     from great_expectations.expectations.registry import get_expectation_impl
 
-    built: Expectation = get_expectation_impl(expectation.type)(
+    built: LibraryExpectation = get_expectation_impl(expectation.type)(
         **expectation.kwargs, severity=str(expectation.severity)
     )
     return built
 
 
-def _read(path: Path) -> str:
-    try:
-        text = path.read_text(encoding="utf-8")
-        yaml.load(text, Loader=yaml.CSafeLoader)
-    except FileNotFoundError:
-        raise SpecError(f"{path}: no such file; write a suite there, or remove `expectations`") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise SpecError(f"{path}: cannot be read as YAML: {error}") from error
-    return text
-
-
-def _lines(text: str) -> list[int]:
-    """The line on which each expectation begins."""
-    root = yaml.compose(text, Loader=yaml.CSafeLoader)
-    for key, value in root.value if isinstance(root, yaml.MappingNode) else []:
-        if key.value == "expectations" and isinstance(value, yaml.SequenceNode):
-            return [item.start_mark.line + 1 for item in value.value]
-    return []
-
-
-def _say(path: Path, lines: list[int], fault: Any) -> str:
-    place = list(fault["loc"])
-    line = lines[place[1]] if len(place) > 1 and isinstance(place[1], int) else 1
-    where = ".".join(str(part) for part in place if not isinstance(part, int)) or "the file"
-    remedy = {
-        "extra_forbidden": f"unknown field {place[-1] if place else ''!r}: remove it",
-        "missing": "is missing: write it",
-        "enum": f"{fault['input']!r} is no severity: write warning (the rows go to quarantine) or critical "
-        "(the table stops)",
-        "model_type": "write a mapping with the key `expectations`",
-        "too_short": "write at least one expectation, or remove the file",
-    }.get(fault["type"], f"{fault['msg']} (it is {fault['input']!r})")
-    return f"{path}:{line}: {where}: {remedy}"
-
-
-def _expectation(item: _Item, line: int) -> ExpectationSpec:
+def _expectation(item: Expectation, line: int) -> ExpectationSpec:
     from great_expectations.compatibility.pydantic import ValidationError as ArgumentError
 
     kind, level = _implementation(item.type)
@@ -201,12 +149,14 @@ def _expectation(item: _Item, line: int) -> ExpectationSpec:
         if name not in known:
             raise ValueError(f"{item.type} has no argument {name!r}{_closest(name, known)}; it has: {', '.join(known)}")
     kwargs = dict(item.kwargs)
-    if "ignore_row_if" in known and "column_A" in known:
+    if "ignore_row_if" in known:
         # The pandas engine counts a pair with one null as a failure, Spark does not: both leave it alone.
-        kwargs.setdefault("ignore_row_if", "either_value_is_missing")
+        pair = "column_A" in known
+        kwargs.setdefault("ignore_row_if", "either_value_is_missing" if pair else "any_value_is_missing")
     spec = ExpectationSpec(
-        item.type, kwargs, item.severity if level is Level.ROW else Severity.CRITICAL, level, item.description, line
-    )
+        item.type, kwargs, item.severity if level is Level.ROW else Severity.CRITICAL, level, item.description, line,
+        item.within_mostly,
+    )  # fmt: skip
     try:
         build(spec)
     except ArgumentError as error:
@@ -215,7 +165,7 @@ def _expectation(item: _Item, line: int) -> ExpectationSpec:
     return spec
 
 
-def _implementation(name: str) -> "tuple[type[Expectation], Level]":
+def _implementation(name: str) -> "tuple[type[LibraryExpectation], Level]":
     from great_expectations.expectations import expectation, registry
 
     supported = [known for known in registry.list_registered_expectation_implementations() if known not in _UNSUPPORTED]

@@ -16,7 +16,7 @@ from penstock.quality.checks import (
     types_check,
 )
 from penstock.quality.findings import Finding
-from penstock.quality.rows import BadRow
+from penstock.quality.rows import BadRow, plain
 from penstock.quality.suite import ExpectationSpec, Level, Suite
 from penstock.spec.project import Column, ColumnType
 
@@ -160,10 +160,10 @@ def _reasons(nulls: Sequence[tuple[Any, str]], findings: Sequence[Finding]) -> d
         reasons.setdefault(reference, []).append(reason)
     for finding in findings:
         spec = finding.expectation
-        if finding.held or spec.level is Level.TABLE:
+        if spec.level is Level.TABLE or not finding.sets_rows_apart:
             continue
         reason = {
-            "expectation": spec.type, "column": ", ".join(spec.columns), "kwargs": spec.kwargs,
+            "expectation": spec.type, "column": ", ".join(spec.columns), "kwargs": plain(spec.kwargs),
             "severity": str(spec.severity),
         }  # fmt: skip
         for reference in dict.fromkeys(finding.unexpected):

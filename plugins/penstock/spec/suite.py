@@ -1,9 +1,9 @@
 """The shape of a suite of expectations: `expectations/<table>.yaml`."""
 
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from penstock.spec.common import Spec, Text
 
@@ -79,11 +79,18 @@ _COLUMN_ARGUMENTS = (
 )
 
 
-class ExpectationSeverity(StrEnum):
+class Severity(StrEnum):
     """What a failure does: `critical` stops the table, `warning` quarantines the rows that failed."""
 
     CRITICAL = "critical"
     WARNING = "warning"
+
+
+class WithinMostly(StrEnum):
+    """What becomes of failing rows that `mostly` accepts: `keep` lets them on, `quarantine` sets them apart."""
+
+    KEEP = "keep"
+    QUARANTINE = "quarantine"
 
 
 class Expectation(Spec):
@@ -91,11 +98,37 @@ class Expectation(Spec):
 
     type: Text = Field(description="its name, such as expect_column_values_to_be_between")
     kwargs: dict[str, Any] = Field(default_factory=dict, description="its arguments, such as column and min_value")
-    severity: ExpectationSeverity = Field(
-        default=ExpectationSeverity.CRITICAL,
+    severity: Severity = Field(
+        default=Severity.CRITICAL,
         description="critical stops the table; warning sets the rows that fail apart in quarantine",
     )
+    within_mostly: WithinMostly = Field(
+        default=WithinMostly.KEEP,
+        description="failing rows that kwargs.mostly accepts: keep lets them on, quarantine sets them apart",
+    )
     description: str = Field(default="", description="what a failure means, for the person who reads it")
+
+
+class History(Spec):
+    """A batch held against the table's own earlier batches. What is not named is not judged."""
+
+    volume: Severity | None = Field(default=None, description="rows a day since the batch before, both ways")
+    freshness: Severity | None = Field(default=None, description="how far the newest event time lies behind as_of")
+    nulls: Severity | None = Field(default=None, description="share of nulls of each column, upwards")
+    range: Severity | None = Field(default=None, description="least and greatest value of each numeric column")
+    batches: int = Field(default=30, ge=3, le=1000, description="how many of the newest batches are compared with")
+    minimum_batches: int = Field(default=7, ge=3, le=1000, description="fewer earlier batches than that judge nothing")
+    tolerance: float = Field(
+        default=3.5, gt=0, description="how many robust standard deviations (1.4826 MAD) from the median are usual"
+    )
+
+    @model_validator(mode="after")
+    def _is_reachable(self) -> Self:
+        if self.minimum_batches > self.batches:
+            raise ValueError(
+                f"minimum_batches is {self.minimum_batches}, more than batches ({self.batches}): write at most as many"
+            )
+        return self
 
 
 class SuiteFile(Spec):
@@ -106,6 +139,7 @@ class SuiteFile(Spec):
         default=1.0, ge=0, le=1, description="a larger share of rows that fail warnings stops the table"
     )
     expectations: Annotated[list[Expectation], Field(min_length=1, description="what must hold, in order")]
+    history: History | None = Field(default=None, description="checks against the table's own earlier batches")
 
 
 def column_arguments(expectation_type: str) -> tuple[str, ...]:
