@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from penstock.commands.lineage import lineage as lineage_command
 from penstock.commands.projects import print_projects
 from penstock.commands.validate import validate as validate_command
 from penstock.errors import PenstockError
@@ -154,6 +155,14 @@ def project_status(environment: str) -> dict[str, Any]:
 def validate(*args: Any, **kwargs: Any) -> None:
     """Check every project and environment file."""
     validate_command(*args, **kwargs)
+
+
+@app.command(name="lineage")
+@explains_errors
+@functools.wraps(lineage_command)
+def lineage(*args: Any, **kwargs: Any) -> None:
+    """Show what a table, column or model version was made from, and what uses it."""
+    lineage_command(*args, **kwargs)
 
 
 @app.command()

@@ -229,8 +229,6 @@ def _add_model(builder: _Builder, project: LoadedProject, name: str, model: Mode
 
 def _add_version(builder: _Builder, version: VersionLineage) -> None:
     builder.nodes[version.id] = Node(version.id, NodeKind.VERSION, note=", ".join(version.aliases))
-    builder.edge(f"model:{version.name}", version.id, "declares")
-    builder.node(f"model:{version.name}", NodeKind.MODEL, note="not declared")
     if version.training_set:
         table, _, number = version.training_set.partition("@")
         builder.edge(table, version.id, "trained on", int(number) if number.isdecimal() else None)
