@@ -6,9 +6,11 @@ One Airflow DAG for every project.
 from airflow.sdk import TaskGroup, TriggerRule
 
 from penstock.operators.features import (
+    CompareOnlineOperator,
     FeaturesRefreshedOperator,
     LandSourceOperator,
     MergeBatchOperator,
+    PublishOnlineOperator,
     StageFeatureTableOperator,
     ValidateBatchOperator,
 )
@@ -48,3 +50,10 @@ def feature_refresh(scope: Scope) -> None:
     )  # fmt: skip
     read = {table for spec in scope.project_spec.spec.feature_tables.values() for table in spec.inputs}
     [task for table, task in done.items() if table not in read] >> refreshed
+    online = [done[name] for name in scope.feature_tables if name in scope.online_tables]
+    if online:
+        publish = PublishOnlineOperator(
+            task_id="publish_online", project=scope.project, root=scope.root, trigger_rule=TriggerRule.ALL_DONE
+        )
+        compare = CompareOnlineOperator(task_id="compare_online", project=scope.project, root=scope.root)
+        online >> publish >> compare

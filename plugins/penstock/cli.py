@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from penstock.commands import online
 from penstock.commands.lineage import lineage as lineage_command
 from penstock.commands.projects import print_projects
 from penstock.commands.validate import validate as validate_command
@@ -163,6 +164,12 @@ def validate(*args: Any, **kwargs: Any) -> None:
 def lineage(*args: Any, **kwargs: Any) -> None:
     """Show what a table, column or model version was made from, and what uses it."""
     lineage_command(*args, **kwargs)
+
+
+online_app = typer.Typer(help="Publish, compare and read the online store.", no_args_is_help=True)
+app.add_typer(online_app, name="online")
+for _command in (online.publish, online.compare, online.get):
+    online_app.command()(explains_errors(_command))
 
 
 @app.command()

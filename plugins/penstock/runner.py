@@ -109,8 +109,22 @@ def feature_refresh(workspace: Workspace, request: Request, step: Steps) -> None
         checked = _gated(step, f"{name}.validate", partial(validate_batch, workspace, staged), failures, name, stopped)
         if checked is not None:
             step(f"{name}.merge", partial(merge_batch, workspace, checked))
+    _serve_online(workspace, request, step, failures)
     if failures:
         raise GateError("\n".join(failures))
+
+
+def _serve_online(workspace: Workspace, request: Request, step: Steps, failures: list[str]) -> None:
+    """Publishes the newest values of online tables, and compares."""
+    from penstock.online.compare import check_online
+    from penstock.online.publish import publish_online
+
+    tables = workspace.project(request.project).spec.feature_tables.values()
+    if not any(table.online_settings for table in tables):
+        return
+    if step("publish_online", lambda: publish_online(workspace, request.project, request.as_of)) is not None:
+        compare = partial(check_online, workspace, request.project, request.as_of)
+        _gated(step, "compare_online", compare, failures, "compare_online", set())
 
 
 def _gated(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from penstock.spec.environment import OnlineStoreKind, OnlineStoreSpec
 from penstock.workspace import Connections, Workspace
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -52,8 +53,12 @@ def make_workspace(stack: Connections, tmp_path: Path) -> Callable[..., Workspac
 
     def make(root: Path | None = None, lakehouse: Path | None = None, **changes: object) -> Workspace:
         found = Workspace.open("dev", root or REPOSITORY)
-        place = found.environment.lakehouse.model_copy(update={"root": str(lakehouse or tmp_path / "lakehouse")})
-        environment = found.environment.model_copy(update={"lakehouse": place, "replay_clock": None, **changes})
+        folder = str(lakehouse or tmp_path / "lakehouse")
+        place = found.environment.lakehouse.model_copy(update={"root": folder})
+        online = {"default": OnlineStoreSpec(kind=OnlineStoreKind.SQLITE, path=f"{folder}.online.sqlite")}
+        environment = found.environment.model_copy(
+            update={"lakehouse": place, "online_stores": online, "replay_clock": None, **changes}
+        )
         return found.with_(environment=environment, connections=stack)
 
     return make

@@ -1,14 +1,15 @@
 """Whether the online store holds what the lakehouse says, value by value."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from penstock.errors import TableError
+from penstock.clock import parse_as_of
+from penstock.errors import GateError, NothingToDo, TableError
 from penstock.gates import Check, Outcome, Verdict
 from penstock.online.codec import RowCodec
-from penstock.online.offline import Offline, OnlineTable, online_table, open_offline
+from penstock.online.offline import Offline, OnlineTable, online_table, online_tables, open_offline
 from penstock.online.store import OnlineStore, Position, open_store
 from penstock.spec.project import ColumnType
 from penstock.workspace import Workspace
@@ -40,16 +41,38 @@ def compare_online(
 
     Checks: `missing` (keys that only the lakehouse has), `extra` (keys that only the store has), `values` (keys
     with other values), each with the number of keys and the first `examples` of them as evidence. The store's side
-    is held in memory by key.
+    is held in memory by key. Where the table was published as of a later moment than as_of, that moment counts.
     """
     about = online_table(workspace, project, table)
     with open_store(workspace.environment, about.settings.store) as store, open_offline(workspace, about) as offline:
         position = store.position(about.address)
+        as_of = max(as_of, parse_as_of(position.as_of)) if position else as_of
         found = _differences(about, offline, store, position, as_of, examples)
         version = offline.version
     state = f"version {position.version} is online" if position else "nothing is online"
     place = f"{state}, the table is at {version}"
     return Verdict("online_comparison", about.address, tuple(_check(name, keys, place) for name, keys in found.items()))
+
+
+def check_online(workspace: Workspace, project: str, as_of: datetime) -> Verdict:
+    """Compares each of a project's online tables that exists; checks are named `table.check`.
+
+    Raises GateError where one differs, NothingToDo where there is none.
+    """
+    checks: list[Check] = []
+    for table in online_tables(workspace, project):
+        if workspace.addresses.find(f"{project}.{table}") is not None:
+            found = compare_online(workspace, project, table, as_of).checks
+            checks += [replace(check, name=f"{table}.{check.name}") for check in found]
+    if not checks:
+        raise NothingToDo(f"{project} has no tables online yet")
+    verdict = Verdict("online_comparison", project, tuple(checks))
+    if not verdict.passed:
+        raise GateError(
+            f"{project}: the online store and the lakehouse differ: {verdict.reason}. "
+            f"`penstock online publish {project}.TABLE --full` writes a table anew"
+        )
+    return verdict
 
 
 def _differences(

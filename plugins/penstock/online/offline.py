@@ -113,8 +113,9 @@ class Offline:
         select = f"SELECT DISTINCT {self._keys} FROM"
         parts = [f"{select} rows WHERE {self._time} > {_moment(since)} AND {self._time} <= {_moment(as_of)}"]
         if self._table.settings.ttl is not None:
-            expired = f"{self._time} >= {self._oldest(since)} AND {self._time} < {self._oldest(as_of)}"
-            parts.append(f"{select} rows WHERE {expired}")
+            lived = f"{self._time} >= {self._oldest(since)} AND {self._time} <= {_moment(as_of)}"
+            aged = f"GROUP BY {self._keys} HAVING max({self._time}) < {self._oldest(as_of)}"
+            parts.append(f"SELECT {self._keys} FROM rows WHERE {lived} {aged}")
         if since_version < self.version:
             keys = list(self._table.spec.primary_keys)
             feed = self._delta.load_cdf(since_version + 1, self.version, columns=keys)

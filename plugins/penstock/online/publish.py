@@ -7,9 +7,9 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from penstock.clock import parse_as_of
-from penstock.errors import NothingToDo
+from penstock.errors import NothingToDo, PenstockError
 from penstock.online.codec import RowCodec
-from penstock.online.offline import Offline, OnlineTable, online_table, open_offline
+from penstock.online.offline import Offline, OnlineTable, online_table, online_tables, open_offline
 from penstock.online.store import Batch, Encoded, OnlineStore, Overtaken, Position, open_store
 from penstock.workspace import Workspace
 
@@ -38,6 +38,51 @@ class PublishedTable:
     why: str
     store: str
     as_of: str
+
+
+@dataclass(frozen=True)
+class Publication:
+    """What of a project's tables was published; the others had nothing new."""
+
+    tables: tuple[PublishedTable, ...]
+
+    @property
+    def table(self) -> str:
+        """The tables' addresses, in one line."""
+        return ", ".join(published.table for published in self.tables)
+
+    @property
+    def mode(self) -> str:
+        """How they were published."""
+        return ", ".join(sorted({published.mode for published in self.tables}))
+
+    @property
+    def rows(self) -> int:
+        """The keys that were written or removed."""
+        return sum(published.rows + published.removed for published in self.tables)
+
+
+def publish_online(workspace: Workspace, project: str, as_of: datetime) -> Publication:
+    """Publishes each of a project's online tables that exists, as `publish_table` does.
+
+    Raises NothingToDo where none of them had anything new. Where a table fails, the others are published first.
+    """
+    published: list[PublishedTable] = []
+    failures: list[PenstockError] = []
+    for table in online_tables(workspace, project):
+        if workspace.addresses.find(f"{project}.{table}") is None:
+            continue
+        try:
+            published.append(publish_table(workspace, project, table, as_of))
+        except NothingToDo:
+            continue
+        except PenstockError as error:
+            failures.append(error)
+    if failures:
+        raise type(failures[0])("\n".join(str(error) for error in failures))
+    if not published:
+        raise NothingToDo(f"{project}: what is online is up to date")
+    return Publication(tuple(published))
 
 
 def publish_table(
