@@ -16,13 +16,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class InputTable:
-    """A raw or feature table at one version; `available_at` is the column that as_of cuts."""
+    """A raw or feature table at one version; `available_at` is the column that as_of cuts, `id` Delta's own."""
 
     name: str
     address: str
     path: str
     available_at: str
     version: int
+    id: str = ""
 
     def read(self, spark: "SparkSession", as_of: datetime, after: datetime | None = None) -> "DataFrame":
         """The rows that were available at as_of (and, with `after`, not yet at that moment)."""
@@ -60,21 +61,40 @@ def open_input(workspace: Workspace, project: str, name: str) -> InputTable:
 
     Raises TableError where it is not declared or does not exist yet.
     """
-    from penstock.lakehouse.small_tables import version
+    from deltalake import DeltaTable
 
     address = Address.parse(name, project)
     path = workspace.addresses.readable(address)
-    return InputTable(name, str(address), path, available_at(workspace, address), version(path))
+    table = DeltaTable(path)
+    return InputTable(
+        name, str(address), path, available_at(workspace, address), table.version(), str(table.metadata().id)
+    )
 
 
 def available_at(workspace: Workspace, address: Address) -> str:
-    """The column that says when a row of a table may be used. Raises TableError for an undeclared table."""
+    """The column that says when a row of a table may be used.
+
+    A table that no project.yaml declares says so itself (FeatureStore.create_table).
+    Raises TableError where it does not.
+    """
     spec = workspace.project(address.project).spec
     if address.table in spec.sources:
         return spec.sources[address.table].available_at
     if address.table in spec.feature_tables:
         return spec.feature_tables[address.table].event_time
-    raise TableError(f"{address} is neither a source nor a feature table of project {address.project}")
+    event_time = _own_event_time(workspace.addresses.find(address))
+    if event_time is None:
+        raise TableError(
+            f"{address} is neither a source nor a feature table of project {address.project}, and has no event time "
+            "of its own: declare it in project.yaml, or make it by FeatureStore.create_table with a timestamp_key"
+        )
+    return event_time
+
+
+def _own_event_time(path: str | None) -> str | None:
+    from deltalake import DeltaTable
+
+    return DeltaTable(path).metadata().configuration.get("penstock.event_time") if path else None
 
 
 def sql_moment(moment: datetime) -> str:

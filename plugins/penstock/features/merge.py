@@ -1,20 +1,25 @@
-"""The second half of a refresh: the gate, and the merge that makes a batch visible."""
+"""Refresh of a feature table, second half: the gate, and the merge that makes a batch visible."""
 
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from penstock.clock import parse_as_of
 from penstock.errors import ServiceError
+from penstock.features.definition import KNOWN_AT_COLUMN
 from penstock.features.inputs import quote
-from penstock.features.refresh import CHANGE, Change, StagedBatch, feature_table, new_record
-from penstock.lakehouse.small_tables import version
-from penstock.spec.project import FeatureTable
+from penstock.features.known import KNOWN_AT, KNOWN_UNTIL, history_name
+from penstock.features.refresh import feature_table
+from penstock.features.staging import CHANGE, PREVIOUS, Change, StagedBatch, app_id, remove_staging, stored_names
+from penstock.lakehouse.records import CommitRecord, latest_record, record
+from penstock.lakehouse.small_tables import create_if_missing, fill_missing, read_arrow, upsert, version
+from penstock.spec.loading import LoadedProject
+from penstock.spec.project import Column, ColumnType, FeatureTable
 from penstock.workspace import Workspace
 
 if TYPE_CHECKING:
-    from pyspark.sql.connect.session import SparkSession
-
-_SETTINGS = "spark.databricks.delta."
+    import pandas as pd
+    import pyarrow as pa
+    from deltalake import CommitProperties, DeltaTable
 
 
 @dataclass(frozen=True)
@@ -25,6 +30,7 @@ class RefreshedTable:
     version: int
     rows: int
     mode: str
+    why: str
     quarantined: int
     as_of: str
 
@@ -43,7 +49,7 @@ class CheckedBatch:
     @classmethod
     def from_dict(cls, value: dict[str, Any]) -> "CheckedBatch":
         """The reverse of `to_dict`."""
-        return cls(StagedBatch(**value["batch"]), value["quarantined"])
+        return cls(StagedBatch.from_dict(value["batch"]), value["quarantined"])
 
 
 def validate_batch(workspace: Workspace, batch: StagedBatch) -> CheckedBatch:
@@ -53,94 +59,143 @@ def validate_batch(workspace: Workspace, batch: StagedBatch) -> CheckedBatch:
 
     Raises GateError where a critical expectation fails: the table stays as it is.
     """
-    from deltalake import write_deltalake
-
-    from penstock.lakehouse.small_tables import read, to_arrow
     from penstock.quality.gate import check_batch
 
     project = workspace.project(batch.project)
     spec = feature_table(project, batch.table)
-    staged = read(batch.path, version=batch.version)
-    deleted = staged[CHANGE] == Change.DELETE
-    rows = staged[~deleted].drop(columns=CHANGE)
+    staged = read_arrow(batch.path, version=batch.version)
+    change = staged[CHANGE].to_pandas()
+    rows = staged.select(list(spec.columns)).to_pandas()[change != Change.DELETE]
     good, quarantined = check_batch(
         workspace, project, batch.table, rows, spec.columns, spec.key_columns, spec.expectations,
         parse_as_of(batch.as_of),
     )  # fmt: skip
     if not quarantined:
         return CheckedBatch(batch, 0)
-    bad = ~staged.index.isin(good.index) & ~deleted
-    staged.loc[bad & (staged[CHANGE] == Change.UPDATE), CHANGE] = str(Change.DELETE)
-    kept = staged.loc[~bad | (staged[CHANGE] == Change.DELETE)]
-    columns = {name: column.type for name, column in spec.columns.items()}
-    from penstock.spec.project import ColumnType
+    kept = _without_bad(staged, change, rows.index.difference(good.index))
+    return CheckedBatch(_stage_again(batch, kept), quarantined)
 
-    write_deltalake(batch.path, to_arrow(kept, {**columns, CHANGE: ColumnType.STRING}, batch.table), mode="overwrite")
-    return CheckedBatch(replace(batch, version=version(batch.path), rows=len(kept)), quarantined)
+
+def _without_bad(staged: "pa.Table", change: "pd.Series", bad: "pd.Index") -> "pa.Table":
+    """The staged rows without those at `bad`; where they would have replaced a row, they remove it."""
+    import pyarrow as pa
+
+    removes = change[bad][change[bad] == Change.UPDATE].index
+    change = change.astype(object)
+    change[removes] = str(Change.DELETE)
+    staged = staged.set_column(staged.column_names.index(CHANGE), CHANGE, pa.array(change, pa.string()))
+    return staged.filter(pa.array(~change.index.isin(bad.difference(removes))))
+
+
+def _stage_again(batch: StagedBatch, rows: "pa.Table") -> StagedBatch:
+    from deltalake import write_deltalake
+
+    write_deltalake(batch.path, rows, mode="overwrite")
+    return replace(batch, version=version(batch.path), rows=len(rows))
 
 
 def merge_batch(workspace: Workspace, checked: CheckedBatch) -> RefreshedTable:
     """Merges a checked batch by keys into its feature table, in one commit with the record of its inputs.
 
-    A batch of new keys only is appended, which costs a third of a MERGE; the mark refuses it where somebody else
-    has committed a batch that was planned against the same version.
+    The row versions that it replaces or removes go to `<table>_history` first. A repeat of a batch that was merged
+    changes nothing. Raises ServiceError where another refresh committed since this one was planned.
     """
     batch = checked.batch
     project = workspace.project(batch.project)
     spec = feature_table(project, batch.table)
     target = workspace.addresses.writable(f"{batch.project}.{batch.table}")
-    with workspace.spark() as spark:
-        mark_commits(
-            spark, f"refresh:{batch.project}.{batch.table}", batch.planned_version + 1,
-            new_record(workspace, project, batch).to_json(),
-        )  # fmt: skip
-        staged = spark.read.format("delta").option("versionAsOf", batch.version).load(batch.path)
-        if _changes(batch) <= {Change.INSERT}:
-            staged.drop(CHANGE).write.format("delta").mode("append").save(target)
-        else:
-            staged.createOrReplaceTempView("staged")
-            spark.sql(_merge_statement(target, spec)).collect()
-    _verify(target, batch)
-    return RefreshedTable(
-        f"{batch.project}.{batch.table}", version(target), batch.rows, str(batch.mode), checked.quarantined, batch.as_of
-    )
-
-
-def _verify(target: str, batch: StagedBatch) -> None:
-    """Delta skips or refuses the second of two commits that were planned against one version; this says so."""
-    from penstock.lakehouse.records import latest_record
-
     last = latest_record(target)
-    if last is None or (last.as_of, last.inputs, last.definition) != (batch.as_of, batch.inputs, batch.definition):
-        raise ServiceError(
-            f"{batch.project}.{batch.table}: another refresh (as of {last.as_of if last else 'unknown'}) was faster; "
-            "run the refresh again, it goes on from there"
-        )
+    if last is None or last.batch != batch.id:
+        commit = new_record(workspace, project, batch)
+        staged = read_arrow(batch.path, version=batch.version)
+        _keep_previous(workspace, spec, batch, staged, commit)
+        _commit(target, spec, batch, staged, commit)
+    remove_staging(batch.path)
+    return RefreshedTable(
+        f"{batch.project}.{batch.table}", version(target), batch.rows, str(batch.mode), batch.why,
+        checked.quarantined, batch.as_of,
+    )  # fmt: skip
 
 
-def _changes(batch: StagedBatch) -> set[str]:
+def new_record(workspace: Workspace, project: LoadedProject, batch: StagedBatch) -> CommitRecord:
+    """The record of the commit that merges a batch."""
+    commit = record(
+        parse_as_of(batch.as_of), batch.inputs, folder=project.folder, definition=batch.definition,
+        run=workspace.lineage.run,
+    )  # fmt: skip
+    return replace(commit, input_ids=batch.input_ids, batch=batch.id, backfill=batch.backfill)
+
+
+def _keep_previous(
+    workspace: Workspace, spec: FeatureTable, batch: StagedBatch, staged: "pa.Table", commit: CommitRecord
+) -> None:
+    """Keeps the row versions that a batch ends. Left by a killed refresh, they are versions that still hold: harmless.
+
+    One of the same keys and `_known_at` is overwritten: it held at no moment.
+    """
+    import pyarrow as pa
     import pyarrow.compute as compute
 
-    from penstock.lakehouse.small_tables import read_arrow
+    ended = staged.filter(compute.is_valid(staged[PREVIOUS]))
+    if not len(ended):
+        return
+    moment = pa.scalar(parse_as_of(batch.known_at), pa.timestamp("us", tz="UTC"))
+    rows = pa.Table.from_struct_array(ended[PREVIOUS].combine_chunks())
+    rows = rows.append_column(KNOWN_UNTIL, pa.repeat(moment, len(rows)))
+    path = workspace.addresses.writable(f"{batch.project}.{history_name(batch.table)}")
+    until = Column(type=ColumnType.TIMESTAMP, description="until when these values were known, UTC")
+    create_if_missing(
+        path, {**spec.columns, KNOWN_AT: KNOWN_AT_COLUMN, KNOWN_UNTIL: until}, keys=spec.key_columns,
+        description=f"Row versions of {batch.project}.{batch.table} that were corrected or removed.",
+        properties={"penstock.writer": "deltalake"},
+    )  # fmt: skip
+    upsert(path, fill_missing(rows, path), [*spec.key_columns, KNOWN_AT], commit)
 
-    column = read_arrow(batch.path, version=batch.version, columns=[CHANGE])[CHANGE]
-    return set(compute.unique(column).to_pylist())
+
+def _commit(target: str, spec: FeatureTable, batch: StagedBatch, staged: "pa.Table", commit: CommitRecord) -> None:
+    """Appends (new keys only) or merges; refused where another refresh has left its mark since the plan."""
+    from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
+    from deltalake.exceptions import CommitFailedError
+
+    consumer = app_id(batch.project, batch.table)
+    table = DeltaTable(target)
+    if table.transaction_version(consumer) != batch.planned_mark:
+        raise _overtaken(target, batch)
+    properties = CommitProperties(
+        custom_metadata={"userMetadata": commit.to_json()},
+        app_transactions=[Transaction(consumer, batch.planned_version + 1)],
+    )
+    try:
+        if _has_only_inserts(staged):
+            rows = fill_missing(staged.select(stored_names(spec)), target)
+            write_deltalake(table, rows, mode="append", commit_properties=properties)
+        else:
+            _merge(table, spec, staged.drop_columns([PREVIOUS]), properties)
+    except CommitFailedError as error:
+        raise _overtaken(target, batch) from error
 
 
-def _merge_statement(target: str, spec: FeatureTable) -> str:
-    condition = " AND ".join(f"t.{quote(key)} = s.{quote(key)}" for key in spec.key_columns)
-    values = ", ".join(f"t.{quote(name)} = s.{quote(name)}" for name in spec.columns)
-    return (
-        f"MERGE INTO delta.{quote(target)} t USING staged s ON {condition} "
-        f"WHEN MATCHED AND s.{CHANGE} = '{Change.DELETE}' THEN DELETE "
-        f"WHEN MATCHED THEN UPDATE SET {values} "
-        f"WHEN NOT MATCHED AND s.{CHANGE} <> '{Change.DELETE}' THEN INSERT ({', '.join(map(quote, spec.columns))}) "
-        f"VALUES ({', '.join('s.' + quote(name) for name in spec.columns)})"
+def _overtaken(target: str, batch: StagedBatch) -> ServiceError:
+    last = latest_record(target)
+    return ServiceError(
+        f"{batch.project}.{batch.table}: another writer (as of {last.as_of if last else 'unknown'}) was faster; "
+        "run the refresh again, it goes on from there"
     )
 
 
-def mark_commits(spark: "SparkSession", app_id: str, app_version: int, metadata: str) -> None:
-    """Every commit of this session carries the mark of its consumer, once, and the record of its inputs."""
-    spark.conf.set(f"{_SETTINGS}write.txnAppId", app_id)
-    spark.conf.set(f"{_SETTINGS}write.txnVersion", str(app_version))
-    spark.conf.set(f"{_SETTINGS}commitInfo.userMetadata", metadata)
+def _has_only_inserts(staged: "pa.Table") -> bool:
+    import pyarrow.compute as compute
+
+    return set(compute.unique(staged[CHANGE]).to_pylist()) <= {str(Change.INSERT)}
+
+
+def _merge(table: "DeltaTable", spec: FeatureTable, rows: "pa.Table", properties: "CommitProperties") -> None:
+    keys = " AND ".join(f"t.{quote(key)} = s.{quote(key)}" for key in spec.key_columns)
+    values = {quote(name): f"s.{quote(name)}" for name in stored_names(spec)}
+    (
+        table.merge(rows, keys, source_alias="s", target_alias="t", commit_properties=properties)
+        .when_matched_delete(f"s.{CHANGE} = '{Change.DELETE}'")
+        .when_matched_update(values)
+        .when_not_matched_insert(values, predicate=f"s.{CHANGE} <> '{Change.DELETE}'")
+        .execute()
+    )  # fmt: skip

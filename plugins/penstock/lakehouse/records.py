@@ -20,8 +20,27 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class BackfillProgress:
+    """How far the computing again of rows that were already there has come.
+
+    definition: what the rows are computed by. start, until: the range of event times (start excluded; None: from
+    the first, to the last). done_until: the event time up to which it is done; None before the first piece.
+    """
+
+    definition: str
+    start: str | None = None
+    until: str | None = None
+    done_until: str | None = None
+    finished: bool = False
+
+
+@dataclass(frozen=True)
 class CommitRecord:
-    """From what, up to when, by which code and run a table's version was made."""
+    """From what, up to when, by which code and run a table's version was made.
+
+    inputs: versions by name; input_ids: the Delta ids of the same tables. batch: the staged batch that was merged.
+    backfill: the table's newest backfill, finished or not. Records of older versions lack the later fields.
+    """
 
     as_of: str
     inputs: dict[str, int] = field(default_factory=dict)
@@ -29,6 +48,9 @@ class CommitRecord:
     code: str | None = None
     library: str = penstock.__version__
     run: str = "python"
+    input_ids: dict[str, str] = field(default_factory=dict)
+    batch: str | None = None
+    backfill: BackfillProgress | None = None
 
     @property
     def as_of_moment(self) -> datetime:
@@ -44,7 +66,10 @@ class CommitRecord:
         """The record in a commit's userMetadata; None where somebody else wrote it."""
         if not text or '"penstock"' not in text:
             return None
-        return cls(**json.loads(text)["penstock"])
+        values = json.loads(text)["penstock"]
+        if values.get("backfill"):
+            values["backfill"] = BackfillProgress(**values["backfill"])
+        return cls(**values)
 
 
 def record(
@@ -84,6 +109,12 @@ def code_version(folder: Path) -> str | None:
 
 def latest_record(table: "DeltaTable | str") -> CommitRecord | None:
     """The newest record in a table's history; None where there is none."""
+    found = latest_commit(table)
+    return found[1] if found else None
+
+
+def latest_commit(table: "DeltaTable | str") -> tuple[int, CommitRecord] | None:
+    """The newest version of a table that has a record, and the record; None where there is none."""
     from deltalake import DeltaTable
 
     if isinstance(table, str):
@@ -93,5 +124,5 @@ def latest_record(table: "DeltaTable | str") -> CommitRecord | None:
     for commit in table.history():
         found = CommitRecord.from_json(commit.get("userMetadata"))
         if found is not None:
-            return found
+            return int(commit["version"]), found
     return None

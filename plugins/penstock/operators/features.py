@@ -59,9 +59,9 @@ class ValidateBatchOperator(PenstockOperator):
     def run(self, workspace: Workspace, as_of: datetime, context: Context) -> Any:  # noqa: ARG002
         """Calls penstock.features.merge.validate_batch."""
         from penstock.features.merge import validate_batch
-        from penstock.features.refresh import StagedBatch
+        from penstock.features.staging import StagedBatch
 
-        batch = StagedBatch(**self.batch)
+        batch = StagedBatch.from_dict(self.batch)
         ReportLink.store(context, self.project, batch.table)
         return validate_batch(workspace, batch).to_dict()
 
@@ -106,3 +106,30 @@ class FeaturesRefreshedOperator(PenstockOperator):
         for asset in self.outlets:
             emit(context, asset, as_of=to_text(as_of), tables=found)
         return {"as_of": to_text(as_of), "tables": found}
+
+
+class PublishOnlineOperator(PenstockOperator):
+    """Publishes the newest values of a project's online tables to their stores. XCom: tables, rows, how and why."""
+
+    def run(self, workspace: Workspace, as_of: datetime, context: Context) -> Any:  # noqa: ARG002
+        """Calls penstock.online.publish.publish_online."""
+        from penstock.online.publish import publish_online
+
+        published = publish_online(workspace, self.project, as_of)
+        for table in published.tables:
+            self.log.info(
+                "%s: %s keys, %s removed, %s (%s)", table.table, table.rows, table.removed, table.mode, table.why
+            )
+        return published
+
+
+class CompareOnlineOperator(PenstockOperator):
+    """Compares what is online with the lakehouse, value by value; a difference fails the task. XCom: the verdict."""
+
+    def run(self, workspace: Workspace, as_of: datetime, context: Context) -> Any:  # noqa: ARG002
+        """Calls penstock.online.compare.check_online."""
+        from penstock.online.compare import check_online
+
+        verdict = check_online(workspace, self.project, as_of)
+        self.log.info("%s", verdict.to_markdown())
+        return verdict.to_dict()

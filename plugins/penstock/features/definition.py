@@ -1,0 +1,92 @@
+"""What decides a feature table's content, as a digest that its commits keep; and how a table differs from it."""
+
+import hashlib
+import json
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+from penstock.errors import GateError, TableError
+from penstock.features.known import KNOWN_AT
+from penstock.lakehouse.records import CommitRecord
+from penstock.lakehouse.small_tables import create_if_missing
+from penstock.spec.loading import LoadedProject
+from penstock.spec.project import Column, ColumnType, FeatureTable
+from penstock.spec.sql import DIALECT, parse_query
+
+if TYPE_CHECKING:
+    from deltalake import DeltaTable
+
+_FORMAT = "2:"
+KNOWN_AT_COLUMN = Column(type=ColumnType.TIMESTAMP, description="when the row's present values became known, UTC")
+
+
+def definition_hash(project: LoadedProject, spec: FeatureTable, without: Collection[str] = ()) -> str:
+    """A digest of the transformation, inputs, keys, grain and columns; `without`: as if these columns were not there.
+
+    Layout and comments of a query do not count; of a function, its module's whole text does.
+    """
+    columns = {name: str(column.type) for name, column in spec.columns.items() if name not in without}
+    declared = spec.model_dump(mode="json", include={"primary_keys", "event_time", "inputs", "grain"})
+    text = json.dumps({**declared, "columns": columns, "source": _source(project, spec, without)}, sort_keys=True)
+    return _FORMAT + hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _source(project: LoadedProject, spec: FeatureTable, without: Collection[str]) -> str:
+    if spec.sql is None:
+        module = str(spec.function).rpartition(".")[0].replace(".", "/")
+        return f"{spec.function}\n{(project.folder / (module + '.py')).read_text(encoding='utf-8')}"
+    query = parse_query((project.folder / spec.sql).read_text(encoding="utf-8"))
+    if without and query.key == "select":
+        query.set("expressions", [item for item in query.expressions if item.alias_or_name not in without])
+    return str(query.sql(dialect=DIALECT, comments=False))
+
+
+def what_changed(
+    project: LoadedProject, name: str, spec: FeatureTable, last: CommitRecord, stored: Collection[str]
+) -> str | None:
+    """Why the table must be computed again as a whole; None where its definition is the recorded one.
+
+    `stored` are the columns that the table had at its last commit. Columns that were only added are filled by the
+    same refresh. Raises GateError for any other change: rows that are there would stay as the old one made them.
+    """
+    if last.definition == definition_hash(project, spec):
+        return None
+    if last.definition is None or not last.definition.startswith(_FORMAT):
+        return "an older Penstock wrote it, and kept another digest of its definition"
+    added = [column for column in spec.value_columns if column not in stored]
+    if added and last.definition == definition_hash(project, spec, added):
+        return f"new column(s), filled in every row: {', '.join(added)}"
+    begun = last.backfill is not None and not last.backfill.finished
+    raise GateError(
+        f"{project.name}.{name}: its definition ({spec.sql or spec.function}, or its declaration) is not the one that "
+        f"its rows were made by as of {last.as_of}"
+        + (f", and a backfill has come to {last.backfill.done_until}" if last.backfill and begun else "")
+        + f". Nothing was written. Compute them again: parameter backfill={name} of the DAG "
+        f"{project.name}.feature_refresh, or penstock run feature_refresh {project.name} --backfill {name}; "
+        "or take the change back"
+    )
+
+
+def create_table(project: LoadedProject, name: str, spec: FeatureTable, path: str) -> "DeltaTable":
+    """The feature table, made where it is missing, with new columns where some were declared.
+
+    Raises TableError where keys or a column's type were changed.
+    """
+    from deltalake import DeltaTable
+
+    if DeltaTable.is_deltatable(path):
+        _check_keys(DeltaTable(path), f"{project.name}.{name}", spec)
+    return create_if_missing(
+        path, {**spec.columns, KNOWN_AT: KNOWN_AT_COLUMN}, keys=spec.key_columns, description=spec.description,
+        properties={"penstock.owner": spec.owner or project.spec.owner, "penstock.event_time": spec.event_time,
+                    "penstock.inputs": ",".join(spec.inputs), "penstock.writer": "deltalake"},
+    )  # fmt: skip
+
+
+def _check_keys(table: "DeltaTable", address: str, spec: FeatureTable) -> None:
+    stored = table.metadata().configuration.get("penstock.primary_keys")
+    if stored and json.loads(stored) != spec.key_columns:
+        raise TableError(
+            f"{address}: its rows are identified by {', '.join(json.loads(stored))} and it is declared with "
+            f"{', '.join(spec.key_columns)}: give the table a new name, or drop it to have it made again"
+        )
