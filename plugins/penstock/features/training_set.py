@@ -1,41 +1,43 @@
-"""Training sets: labelled entity rows with the features as they were known at each prediction time."""
+"""Training sets: entity rows with the features as they were known at each prediction time.
 
-import hashlib
+Each is a version of a Delta table with a record in `training_sets`, from which it can be built again.
+"""
+
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from penstock.clock import to_text
+from penstock.clock import now, parse_as_of
 from penstock.errors import TableError
+from penstock.features import on_demand
+from penstock.features.given_entities import check_entities
 from penstock.features.inputs import InputTable, open_input, quote, sql_moment
+from penstock.features.known import history_name
 from penstock.features.point_in_time import PREDICTION_TIME, join_features
+from penstock.features.training_content import Content, write_observed
+from penstock.features.training_records import (
+    LABEL,
+    LABEL_KNOWN_AT,
+    Definition,
+    GivenEntities,
+    TrainingSet,
+    find_training_set,
+    new_training_set,
+    write_record,
+)
+from penstock.lakehouse.addresses import Address
 from penstock.lakehouse.records import CommitRecord, latest_record, record
-from penstock.spec.project import Entity, Lookup, Model
+from penstock.spec.project import Entity, Lookup, OnDemand
 from penstock.workspace import Workspace
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
     from pyspark.sql.connect.dataframe import DataFrame
     from pyspark.sql.connect.session import SparkSession
 
-LABEL = "label"
-LABEL_KNOWN_AT = "label_known_at"
-
-
-@dataclass(frozen=True)
-class TrainingSet:
-    """A training set in the lakehouse: `table`@`version`, from which table versions, over which time."""
-
-    table: str
-    version: int
-    path: str
-    as_of: str
-    inputs: dict[str, int]
-    rows: int
-    first_prediction_time: str
-    last_prediction_time: str
-    label_mean: float
+__all__ = ["LABEL", "LABEL_KNOWN_AT", "TrainingSet"]
 
 
 def build_training_set(
@@ -46,33 +48,111 @@ def build_training_set(
     Columns: the entity's keys, prediction_time, label, label_known_at, the features. A label enters once its
     available_at <= as_of; a feature value only if its event_time <= the row's prediction time.
     Where the newest version was made from the same table versions as of the same moment, it is left as it is.
-    Raises TableError where no row has a label.
+    Raises TableError where no row has a label, or no lookup finds a value for any row.
+    """
+    definition = Definition.of_model(model_name, workspace.project(project_name).model(model_name))
+    inputs = _open_inputs(workspace, project_name, definition)
+    name = f"{project_name}.{table or model_name + '_training_set'}"
+    return _build(workspace, name, definition, inputs, as_of, [])
+
+
+def training_set_of(
+    workspace: Workspace, project: str, entities: "pd.DataFrame", lookups: Sequence[Lookup], *, timestamp_key: str,
+    label: str | None = None, as_known: bool = False, as_of: datetime | None = None, name: str | None = None,
+) -> TrainingSet:  # fmt: skip
+    """The training set of entity rows that are given, as the Delta table `<name>_training_set`.
+
+    Its rows are those of `entities`, each once, duplicates too (`warnings` says how many); its columns those of
+    `entities` and the features. timestamp_key: the column that says when each prediction is asked for, with a
+    time zone. as_of: feature rows after it do not count; now by default. The entity rows are kept in the table
+    `_entities_<name>`.
+
+    Raises TableError for entity rows that cannot be used, for unknown tables, columns and keys, and where no lookup
+    finds a value for any row.
     """
     from penstock.lakehouse.small_tables import version
 
-    project = workspace.project(project_name)
-    model = project.model(model_name)
-    name = f"{project_name}.{table or model_name + '_training_set'}"
-    path = workspace.addresses.writable(name)
-    inputs = _open_inputs(workspace, project_name, model, model.lookups)
-    versions = {found.address: found.version for found in inputs.values()}
-    commit = record(
-        as_of, versions, folder=project.folder, definition=_definition(model), run=workspace.lineage.run
-    )  # fmt: skip
+    title = name or "given"
+    rows, warnings = check_entities(entities, timestamp_key, label, f"{project}.{title}")
+    moment = now() if as_of is None else parse_as_of(as_of)
+    kept = f"{project}._entities_{title}"
+    given = GivenEntities(table=kept, timestamp_key=timestamp_key, label=label)
+    definition = Definition(given=given, lookups=list(lookups), as_known=as_known)
+    inputs = _open_lookups(workspace, project, definition)
+    path = workspace.addresses.writable(kept)
+    _keep_entities(path, rows, record(moment, run=workspace.lineage.run), kept)
+    inputs[kept] = InputTable(kept, kept, path, timestamp_key, version(path))
+    return _build(workspace, f"{project}.{title}_training_set", definition, inputs, moment, warnings)
+
+
+def rebuild_training_set(workspace: Workspace, project: str, identifier: str) -> TrainingSet:
+    """Builds a recorded training set again, from the table versions that it was made from.
+
+    identifier: its id in `training_sets`, such as `late_arrival_training_set@3`. The result is the table
+    `<table>_rebuilt`. Raises TableError for an unknown id, for table versions that are no longer there, and
+    where the rows differ from those recorded.
+    """
+    from penstock.lakehouse.small_tables import version
+
+    found = find_training_set(workspace, project, identifier)
+    if found is None:
+        raise TableError(f"{project}.training_sets has no training set {identifier!r}")
+    made, definition = found
+    inputs = _open_inputs(workspace, project, definition, made.inputs)
+    path = workspace.addresses.writable(f"{made.table}_rebuilt")
+    commit = _commit(workspace, project, definition, inputs, parse_as_of(made.as_of))
+    content = _write(workspace, project, path, definition, inputs, commit)
+    if content.hash != made.hash:
+        raise TableError(
+            f"{made.table}_rebuilt has {content.rows} rows with the hash {content.hash}, but {identifier} "
+            f"had {made.rows} with {made.hash}: was the function of an on-demand feature changed since?"
+        )
+    return replace(made, table=f"{made.table}_rebuilt", path=path, version=version(path))
+
+
+def _build(
+    workspace: Workspace, table: str, definition: Definition, inputs: dict[str, InputTable], as_of: datetime,
+    warnings: list[str],
+) -> TrainingSet:  # fmt: skip
+    from penstock.lakehouse.small_tables import version
+
+    project, _, short = table.partition(".")
+    path = workspace.addresses.writable(table)
+    commit = _commit(workspace, project, definition, inputs, as_of)
     if _is_built(path, commit):
-        return _describe(name, path, version(path), as_of, versions)
+        standing = find_training_set(workspace, project, f"{short}@{version(path)}")
+        if standing is not None:
+            return standing[0]
+    content = _write(workspace, project, path, definition, inputs, commit)
+    made = new_training_set(table, version(path), path, commit, definition, content, warnings)
+    write_record(workspace, made, definition, commit)
+    return made
+
+
+def _write(
+    workspace: Workspace, project: str, path: str, definition: Definition, inputs: dict[str, InputTable],
+    commit: CommitRecord,
+) -> Content:  # fmt: skip
     with workspace.spark() as spark:
-        after = as_of - model.training.window if model.training.window else None
-        frame = _labelled(spark, model, model.lookups, inputs, as_of, after)
+        frame, columns = _rows(workspace, spark, project, definition, inputs, commit.as_of_moment, None)
         spark.conf.set("spark.databricks.delta.commitInfo.userMetadata", commit.to_json())
-        frame.write.format("delta").mode("overwrite").option("overwriteSchema", "true").save(path)
-    return _describe(name, path, version(path), as_of, versions)
+        try:
+            return write_observed(
+                frame, path, columns, definition.timestamp_key, definition.label_column, definition.lookups
+            )
+        except Exception as error:
+            reason = on_demand.failure(error)
+            if reason is None:
+                raise
+            raise TableError(reason) from error
 
 
-def _definition(model: Model) -> str:
-    """A digest of what decides a training set's rows and columns."""
-    declared = model.model_dump_json(include={"entity": True, "label": True, "lookups": True, "training": {"window"}})
-    return hashlib.sha256(declared.encode()).hexdigest()[:16]
+def _commit(
+    workspace: Workspace, project: str, definition: Definition, inputs: dict[str, InputTable], as_of: datetime
+) -> CommitRecord:
+    versions = {table.address: table.version for table in inputs.values()}
+    folder = workspace.project(project).folder
+    return record(as_of, versions, folder=folder, definition=definition.digest, run=workspace.lineage.run)
 
 
 def _is_built(path: str, commit: CommitRecord) -> bool:
@@ -82,29 +162,49 @@ def _is_built(path: str, commit: CommitRecord) -> bool:
     return (last.as_of, last.inputs, last.definition) == (commit.as_of, commit.inputs, commit.definition)
 
 
+def _keep_entities(path: str, rows: "pa.Table", commit: CommitRecord, where: str) -> None:
+    from deltalake import CommitProperties, write_deltalake
+    from deltalake.exceptions import DeltaError
+
+    try:
+        write_deltalake(
+            path, rows, mode="overwrite", schema_mode="overwrite",
+            commit_properties=CommitProperties(custom_metadata={"userMetadata": commit.to_json()}),
+        )  # fmt: skip
+    except DeltaError as error:
+        raise TableError(f"{where}: the entity rows cannot be kept as a table: {error}") from error
+
+
 def read_training_set(training_set: TrainingSet) -> "pd.DataFrame":
-    """The rows of a training set, sorted by prediction time and keys."""
+    """The rows of a training set, sorted by prediction time and the columns before it."""
     from penstock.lakehouse.small_tables import read
 
-    return _sorted(read(training_set.path, version=training_set.version))
+    return _sorted(read(training_set.path, version=training_set.version), training_set.timestamp_key)
 
 
 def labelled_rows(
     workspace: Workspace, project_name: str, model_name: str, as_of: datetime, after: datetime,
     lookups: Sequence[Lookup] | None = None, entity_features: Sequence[str] | None = None,
+    on_demand_features: dict[str, OnDemand] | None = None,
 ) -> "pd.DataFrame":  # fmt: skip
     """Labelled rows with a prediction time after `after`, as a training set's columns, sorted by time.
 
-    `lookups` and `entity_features` are those of a registered version; the spec's own by default.
+    `lookups`, `entity_features` and `on_demand_features` are those of a registered version; the spec's own by default.
     """
-    model = workspace.project(project_name).model(model_name)
-    if entity_features is not None:
-        entity = model.entity.model_copy(update={"features": list(entity_features)})
-        model = model.model_copy(update={"entity": entity})
-    chosen = list(model.lookups if lookups is None else lookups)
-    inputs = _open_inputs(workspace, project_name, model, chosen)
+    definition = Definition.of_model(model_name, workspace.project(project_name).model(model_name))
+    changes: dict[str, object] = {}
+    if entity_features is not None and definition.entity is not None:
+        changes["entity"] = definition.entity.model_copy(update={"features": list(entity_features)})
+    if lookups is not None:
+        changes["lookups"] = list(lookups)
+    if on_demand_features is not None:
+        changes["on_demand"] = on_demand_features
+    definition = definition.model_copy(update=changes)
+    inputs = _open_inputs(workspace, project_name, definition)
     with workspace.spark() as spark:
-        return _sorted(utc_timestamps(_labelled(spark, model, chosen, inputs, as_of, after).toPandas()))
+        frame, columns = _rows(workspace, spark, project_name, definition, inputs, as_of, after)
+        found = frame.select(*map(quote, columns)).toPandas()
+    return _sorted(utc_timestamps(found), PREDICTION_TIME)
 
 
 def entity_rows(
@@ -121,58 +221,93 @@ def entity_rows(
     return frame.withColumn(PREDICTION_TIME, F.col(time))
 
 
-def _open_inputs(workspace: Workspace, project: str, model: Model, lookups: Sequence[Lookup]) -> dict[str, InputTable]:
-    names = {model.entity.table, model.label.table, *(lookup.table for lookup in lookups)}
-    return {name: open_input(workspace, project, name) for name in sorted(names)}
+def _open_inputs(
+    workspace: Workspace, project: str, definition: Definition, recorded: dict[str, int] | None = None
+) -> dict[str, InputTable]:
+    """The tables that a definition reads, by their names in it; with `recorded`, at these versions."""
+    inputs = _open_lookups(workspace, project, definition)
+    if definition.given is not None:
+        kept = definition.given.table
+        path = workspace.addresses.readable(kept)
+        inputs[kept] = InputTable(kept, kept, path, definition.given.timestamp_key, -1)
+    for part in (definition.entity, definition.label):
+        if part is not None:
+            inputs[part.table] = open_input(workspace, project, part.table)
+    if recorded is None:
+        return inputs
+    return {
+        name: replace(table, version=recorded[table.address])
+        for name, table in inputs.items()
+        if table.address in recorded
+    }
+
+
+def _open_lookups(workspace: Workspace, project: str, definition: Definition) -> dict[str, InputTable]:
+    inputs = {lookup.table: open_input(workspace, project, lookup.table) for lookup in definition.lookups}
+    return inputs | (_open_histories(workspace, project, inputs) if definition.as_known else {})
+
+
+def _open_histories(workspace: Workspace, project: str, tables: dict[str, InputTable]) -> dict[str, InputTable]:
+    from penstock.lakehouse.small_tables import version
+
+    found = {}
+    for name, table in tables.items():
+        address = Address.parse(history_name(name), project)
+        path = workspace.addresses.find(address)
+        if path is not None:
+            found[history_name(name)] = InputTable(
+                history_name(name), str(address), path, table.available_at, version(path)
+            )
+    return found
+
+
+def _rows(
+    workspace: Workspace, spark: "SparkSession", project: str, definition: Definition, inputs: dict[str, InputTable],
+    as_of: datetime, after: datetime | None,
+) -> tuple["DataFrame", list[str]]:  # fmt: skip
+    """The rows with all features (and whether each lookup matched), and the columns of the training set."""
+    if definition.given is not None:
+        kept = inputs[definition.given.table]
+        entities = spark.read.format("delta").option("versionAsOf", kept.version).load(kept.path)
+        own = list(entities.columns)
+    else:
+        entities, own = _labelled(spark, definition, inputs, as_of, after)
+    looked_up = [lookup.output_name(name) for lookup in definition.lookups for name in lookup.features]
+    needed = [name for spec in definition.on_demand.values() for name in spec.inputs if name not in looked_up]
+    joined = join_features(
+        spark, entities, definition.lookups, inputs, as_of,
+        keep=[*own, *needed], time=definition.timestamp_key, as_known=definition.as_known,
+    )  # fmt: skip
+    computed = on_demand.add(joined, on_demand.load(workspace.project(project), definition.on_demand))
+    return computed, list(dict.fromkeys([*own, *looked_up, *definition.on_demand]))
 
 
 def _labelled(
-    spark: "SparkSession", model: Model, lookups: Sequence[Lookup], inputs: dict[str, InputTable],
-    as_of: datetime, after: datetime | None,
-) -> "DataFrame":  # fmt: skip
+    spark: "SparkSession", definition: Definition, inputs: dict[str, InputTable], as_of: datetime,
+    after: datetime | None,
+) -> tuple["DataFrame", list[str]]:  # fmt: skip
     from pyspark.sql.connect import functions as F
 
-    labels = inputs[model.label.table]
+    entity, label = definition.entity, definition.label
+    assert entity is not None
+    assert label is not None
+    if after is None and definition.window is not None:
+        after = as_of - definition.window
+    labels = inputs[label.table]
     known = labels.read(spark, as_of).select(
-        *(F.col(quote(key)) for key in model.entity.keys),
-        F.expr(model.label.expression).cast("double").alias(LABEL),
+        *(F.col(quote(key)) for key in entity.keys),
+        F.expr(label.expression).cast("double").alias(LABEL),
         F.col(quote(labels.available_at)).alias(LABEL_KNOWN_AT),
     )  # fmt: skip
-    entities = (
-        entity_rows(spark, model.entity, inputs, as_of, after)
-        .join(known, list(model.entity.keys))
-        .where(f"{LABEL} IS NOT NULL")
-    )
-    joined = join_features(spark, entities, lookups, inputs, as_of)
-    return joined.select(*_columns(model, lookups))
+    rows = entity_rows(spark, entity, inputs, as_of, after).drop(LABEL, LABEL_KNOWN_AT)
+    labelled = rows.join(known, list(entity.keys)).where(f"{LABEL} IS NOT NULL")
+    own = [*entity.keys, PREDICTION_TIME, LABEL, LABEL_KNOWN_AT, *entity.features]
+    return labelled, list(dict.fromkeys(own))
 
 
-def _columns(model: Model, lookups: Sequence[Lookup]) -> list[str]:
-    looked_up = [lookup.output_name(name) for lookup in lookups for name in lookup.features]
-    ordered = [*model.entity.keys, PREDICTION_TIME, LABEL, LABEL_KNOWN_AT, *model.entity.features, *looked_up]
-    return list(dict.fromkeys(ordered))
-
-
-def _describe(name: str, path: str, version: int, as_of: datetime, inputs: dict[str, int]) -> TrainingSet:
-    from penstock.lakehouse.small_tables import read_arrow
-
-    frame = read_arrow(path, version=version, columns=[PREDICTION_TIME, LABEL]).to_pandas()
-    if frame.empty:
-        raise TableError(
-            f"{name}: no entity row has a label that was known at {to_text(as_of)}: "
-            "have the entity and label tables been filled, and do their keys match?"
-        )
-    times = frame[PREDICTION_TIME]
-    return TrainingSet(
-        table=name, version=version, path=path, as_of=to_text(as_of), inputs=inputs, rows=len(frame),
-        first_prediction_time=to_text(times.min()), last_prediction_time=to_text(times.max()),
-        label_mean=float(frame[LABEL].mean()),
-    )  # fmt: skip
-
-
-def _sorted(frame: "pd.DataFrame") -> "pd.DataFrame":
-    keys = list(frame.columns[: list(frame.columns).index(PREDICTION_TIME)])
-    return frame.sort_values([PREDICTION_TIME, *keys], kind="stable", ignore_index=True)
+def _sorted(frame: "pd.DataFrame", time: str) -> "pd.DataFrame":
+    before = list(frame.columns[: list(frame.columns).index(time)])
+    return frame.sort_values([time, *before], kind="stable", ignore_index=True)
 
 
 def utc_timestamps(frame: "pd.DataFrame") -> "pd.DataFrame":

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 
 from penstock.clock import now, to_micros, to_text
 from penstock.errors import NothingToDo
-from penstock.features.inputs import InputTable, open_input
+from penstock.features import on_demand
+from penstock.features.inputs import InputTable, open_input, quote
 from penstock.features.point_in_time import PREDICTION_TIME, join_features
 from penstock.features.training_set import entity_rows, utc_timestamps
 from penstock.lakehouse.addresses import Address
 from penstock.lakehouse.records import CommitRecord, latest_record, record
-from penstock.spec.project import Column, ColumnType, Entity, Lookup, Model
+from penstock.spec.project import Column, ColumnType, Entity, Lookup, Model, OnDemand
 from penstock.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -61,8 +62,9 @@ def score_batch(workspace: Workspace, project_name: str, model_name: str, as_of:
     scorer = load_scorer(workspace, f"{project_name}.{model_name}", production)
     spec = scorer.feature_spec
     lookups = [Lookup.model_validate(item) for item in spec["lookups"]]
+    computed = {name: OnDemand.model_validate(item) for name, item in spec.get("on_demand", {}).items()}
     frame, inputs = _entities(
-        workspace, project_name, model, Entity.model_validate(spec["entity"]), lookups, after, as_of
+        workspace, project_name, model, Entity.model_validate(spec["entity"]), lookups, computed, after, as_of
     )
     if frame.empty:
         raise NothingToDo(f"{table}: no entity row has its prediction time in ({to_text(after)}, {to_text(as_of)}]")
@@ -119,6 +121,7 @@ def _entities(
     model: Model,
     entity: Entity,
     lookups: list[Lookup],
+    computed: dict[str, OnDemand],
     after: datetime,
     as_of: datetime,
 ) -> tuple["pd.DataFrame", dict[str, int]]:
@@ -128,9 +131,11 @@ def _entities(
     looked_up = [lookup.output_name(name) for lookup in lookups for name in lookup.features]
     with workspace.spark() as spark:
         rows = entity_rows(spark, entity, inputs, as_of, after)
-        joined = join_features(spark, rows, lookups, inputs, as_of)
-        frame = joined.select(*dict.fromkeys([*keep, *looked_up])).toPandas()
-    return utc_timestamps(frame), {table.address: table.version for table in inputs.values()}
+        needed = [name for item in computed.values() for name in item.inputs if name not in looked_up]
+        joined = join_features(spark, rows, lookups, inputs, as_of, keep=[*keep, *needed])
+        frame = joined.select(*map(quote, dict.fromkeys([*keep, *needed, *looked_up]))).toPandas()
+    frame = on_demand.apply(utc_timestamps(frame), on_demand.load(workspace.project(project), computed))
+    return frame, {table.address: table.version for table in inputs.values()}
 
 
 def _columns(workspace: Workspace, project: str, model: Model, spec: dict) -> dict[str, Column]:

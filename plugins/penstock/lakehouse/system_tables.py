@@ -10,11 +10,13 @@ class SystemTable(StrEnum):
     """The names of the tables."""
 
     QUARANTINE = "quarantine"
+    BATCH_STATISTICS = "batch_statistics"
     MODEL_COMPARISONS = "model_comparisons"
     DEPLOYMENTS = "deployments"
     MONITORING_METRICS = "monitoring_metrics"
     ALERTS = "alerts"
     RETRAINING_DECISIONS = "retraining_decisions"
+    TRAINING_SETS = "training_sets"
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,31 @@ SYSTEM_TABLES: dict[SystemTable, TableDefinition] = {
             "reasons": _T.STRING,
             **_WHEN,
             "quarantined_at": _T.TIMESTAMP,
+            "run": _T.STRING,
+            "outcome": _T.STRING,
+            "correction": _T.STRING,
+            "released_at": _T.TIMESTAMP,
+            "released_by": _T.STRING,
+            "release_reason": _T.STRING,
+            "readmitted_at": _T.TIMESTAMP,
+        },
+    ),
+    SystemTable.BATCH_STATISTICS: TableDefinition(
+        "Volume, freshness, null shares and ranges of each batch: the history that later batches are held against.",
+        ("table", "as_of", "column"),
+        {
+            "table": _T.STRING,
+            **_WHEN,
+            "column": _T.STRING,
+            "rows": _T.BIGINT,
+            "rows_per_day": _T.DOUBLE,
+            "lag_hours": _T.DOUBLE,
+            "null_share": _T.DOUBLE,
+            "minimum": _T.DOUBLE,
+            "maximum": _T.DOUBLE,
+            "mean": _T.DOUBLE,
+            "outcome": _T.STRING,
+            "measured_at": _T.TIMESTAMP,
             "run": _T.STRING,
         },
     ),
@@ -137,6 +164,28 @@ SYSTEM_TABLES: dict[SystemTable, TableDefinition] = {
             "evidence": _T.STRING,
             "production_version": _T.INT,
             "decided_at": _T.TIMESTAMP,
+            "run": _T.STRING,
+        },
+    ),
+    SystemTable.TRAINING_SETS: TableDefinition(
+        "Every training set: from which table versions, by which definition, with what content.",
+        ("id",),
+        {
+            "id": _T.STRING,
+            "model": _T.STRING,
+            "table": _T.STRING,
+            "version": _T.BIGINT,
+            **_WHEN,
+            "inputs": _T.STRING,
+            "definition": _T.STRING,
+            "rows": _T.BIGINT,
+            "first_prediction_time": _T.TIMESTAMP,
+            "last_prediction_time": _T.TIMESTAMP,
+            "label_mean": _T.DOUBLE,
+            "missing": _T.STRING,
+            "warnings": _T.STRING,
+            "hash": _T.STRING,
+            "created_at": _T.TIMESTAMP,
             "run": _T.STRING,
         },
     ),

@@ -13,7 +13,7 @@ from penstock.registry.comparison_rows import recorded_reference, write_comparis
 from penstock.registry.rules import Duel, check_bound, check_rows, is_enough
 from penstock.registry.stages import current_production
 from penstock.spec.loading import LoadedProject
-from penstock.spec.project import Lookup, Model
+from penstock.spec.project import Lookup, Model, OnDemand
 from penstock.training.errors import ScoringError
 from penstock.training.heuristic import heuristic_predictions
 from penstock.training.metrics import MetricValues, evaluate_metrics, is_lower_better
@@ -125,6 +125,7 @@ class _Bench:
             self.workspace, self.project.name, self.model_name, self.as_of, after,
             lookups=[Lookup.model_validate(item) for item in spec["lookups"]],
             entity_features=spec["entity"]["features"],
+            on_demand_features={name: OnDemand.model_validate(x) for name, x in spec.get("on_demand", {}).items()},
         )  # fmt: skip
 
     def contest(
@@ -180,7 +181,9 @@ def _against_production(bench: _Bench, name: str, production: int) -> Contest:
 def _rows_of_other(bench: _Bench, other: Scorer, after: datetime, frame: "pd.DataFrame") -> "pd.DataFrame":
     """The same rows with the other version's features, in the same order."""
     mine, theirs = bench.candidate.feature_spec, other.feature_spec
-    if mine["lookups"] == theirs["lookups"] and mine["entity"]["features"] == theirs["entity"]["features"]:
+    if mine["entity"]["features"] == theirs["entity"]["features"] and all(
+        mine.get(part) == theirs.get(part) for part in ("lookups", "on_demand")
+    ):
         return frame
     found = bench.rows(other, after)
     keys = list(bench.model.entity.keys)

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from penstock.spec.common import DottedName, Duration, Expression, Name, Spec, Text
+from penstock.spec.table import ColumnType
 
 
 class Entity(Spec):
@@ -34,7 +35,8 @@ class Lookup(Spec):
     """Features joined as of the prediction time: the newest row with event_time <= prediction time.
 
     `keys` maps each primary key of the feature table to an expression over the entity row;
-    `rename` gives a feature its name in the training set.
+    `rename` gives a feature its name in the training set. With `offset` the row is looked up as of that
+    much before the prediction time, so that one table can be looked up at several times.
     """
 
     table: str = Field(description="feature table: table, project.table or root:project.table")
@@ -44,12 +46,33 @@ class Lookup(Spec):
     features: Annotated[list[Name], Field(min_length=1)] = Field(description="columns to take")
     rename: dict[Name, Name] = Field(default_factory=dict, description="other names for some of these features")
     max_age: Duration | None = Field(
-        default=None, description="features older than this at the prediction time count as missing; any age by default"
+        default=None,
+        description="features older than this at the moment of the lookup count as missing; any age by default",
+    )
+    offset: Duration = Field(
+        default=timedelta(0), description="look up as of the prediction time minus this, such as 7d: a week before"
+    )
+    defaults: dict[Name, bool | int | float | str] = Field(
+        default_factory=dict, description="by feature (its name in the table), the value of missing ones"
     )
 
     def output_name(self, feature: str) -> str:
         """The name that `feature` has in the training set."""
         return self.rename.get(feature, feature)
+
+
+class OnDemand(Spec):
+    """A feature computed from a request and looked-up values, in training sets, batches and online alike.
+
+    `function(inputs)` gets a pandas DataFrame of the columns `inputs` and returns a Series of as many values.
+    Each value may depend on its own row only: rows come in batches of any size.
+    """
+
+    function: DottedName = Field(description="function(pandas DataFrame of the inputs) -> pandas Series")
+    inputs: Annotated[list[Name], Field(min_length=1)] = Field(
+        description="columns of the entity's row, looked-up features (by their output names) or prediction_time"
+    )
+    type: ColumnType = Field(description="the type of the values; date and timestamp are none")
 
 
 class Task(StrEnum):
@@ -89,6 +112,10 @@ class Training(Spec):
         default="lightgbm", description="MLflow flavour of the model: lightgbm, sklearn, xgboost, pytorch, …"
     )
     window: Duration | None = Field(default=None, description="how far back the training set reaches; all by default")
+    as_known: bool = Field(
+        default=False,
+        description="features as they were known at the prediction time: corrections that came later do not count",
+    )
     tune: Duration = Field(
         default=timedelta(days=14), description="the block of time before hold_out, on which tuning decides"
     )
@@ -224,6 +251,9 @@ class Model(Spec):
     entity: Entity = Field(description="what a prediction is about")
     label: Label = Field(description="the truth")
     lookups: list[Lookup] = Field(default_factory=list, description="features from feature tables")
+    on_demand: dict[Name, OnDemand] = Field(
+        default_factory=dict, description="features computed from the entity's row and looked-up values"
+    )
     training: Training = Field(description="how a candidate is made")
     promotion: Promotion = Field(description="what lets a candidate into production")
     inference: Inference = Field(default=Inference(), description="where predictions go")
@@ -232,6 +262,6 @@ class Model(Spec):
 
     @property
     def feature_names(self) -> list[str]:
-        """The columns that the model sees, in order: the entity's own, then each lookup's."""
+        """The columns that the model sees, in order: the entity's own, each lookup's, those computed on demand."""
         looked_up = [lookup.output_name(name) for lookup in self.lookups for name in lookup.features]
-        return [*self.entity.features, *looked_up]
+        return [*self.entity.features, *looked_up, *self.on_demand]

@@ -17,11 +17,12 @@ _NO_INPUT = {ColumnType.DATE, ColumnType.TIMESTAMP}
 _NUMBERS = {"integer", "floating", "boolean", "decimal", "mixed-integer-float", "empty"}
 _TEXTS = {"string", "empty"}
 ENTITY = "entity"
+ON_DEMAND = "on demand"
 
 
 @dataclass(frozen=True)
 class Feature:
-    """One feature: its type in the lakehouse, where it comes from (`entity` or `table.column`).
+    """One feature: its type in the lakehouse, where it comes from: `entity`, `table.column` or `on demand: function`.
 
     categories: the values of a string feature in the training block, sorted; None for other types.
     """
@@ -121,7 +122,10 @@ def _declared(workspace: Workspace, project: str, model: Model) -> list[tuple[st
         for lookup in model.lookups
         for name in lookup.features
     ]
-    return [*own, *looked_up]
+    computed = [
+        (name, f"{ON_DEMAND}: {spec.function}", Column(type=spec.type)) for name, spec in model.on_demand.items()
+    ]
+    return [*own, *looked_up, *computed]
 
 
 def _column(workspace: Workspace, project: str, table: str, name: str) -> Column | None:

@@ -16,7 +16,7 @@ PATH_IN_MODEL = f"extra_files/{FILE_NAME}"  # where MLflow puts a model's extra 
 def feature_spec(
     project: LoadedProject, model_name: str, columns: FeatureColumns, training_set: TrainingSet, trained_until: str
 ) -> dict[str, Any]:
-    """JSON values: entity, label, lookups, features with types and categories, and from what it was trained."""
+    """JSON values: entity, label, lookups, on-demand features, all features with types, and what it was trained from."""
     model = project.model(model_name)
     return {
         "project": project.name,
@@ -25,6 +25,7 @@ def feature_spec(
         "entity": spec_values(model.entity),
         "label": spec_values(model.label),
         "lookups": [spec_values(lookup) for lookup in model.lookups],
+        "on_demand": {name: spec_values(spec) for name, spec in model.on_demand.items()},
         "features": columns.to_list(),
         "inputs": training_set.inputs,
         "as_of": training_set.as_of,
