@@ -2,9 +2,12 @@
 
 import json
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from penstock.lineage.graph import Graph
 
 
 def lineage(
@@ -24,8 +27,10 @@ def lineage(
     graph = lineage_of(Workspace.open(), name)
     if upstream != downstream:
         graph = graph.upstream() if upstream else graph.downstream()
+    sys.stdout.write(_shown(graph, as_json, as_mermaid) + "\n")
+
+
+def _shown(graph: "Graph", as_json: bool, as_mermaid: bool) -> str:
     if as_json:
-        text = json.dumps(graph.to_dict(), indent=2)
-    else:
-        text = graph.to_mermaid() if as_mermaid else graph.to_text()
-    sys.stdout.write(text + "\n")
+        return json.dumps(graph.to_dict(), indent=2)
+    return graph.to_mermaid() if as_mermaid else graph.to_text()

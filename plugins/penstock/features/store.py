@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from penstock.clock import now, parse_as_of, read_replay_clock
-from penstock.errors import SpecError, TableError
+from penstock.errors import TableError
 from penstock.features.own_tables import (
     TableDefinition,
     add_columns,
@@ -28,6 +28,7 @@ from penstock.features.own_tables import (
 from penstock.features.table_info import TableInfo, describe_table, find_tables
 from penstock.features.writing import WriteMode, WrittenTable, check_rows, write_rows
 from penstock.lakehouse.addresses import Address
+from penstock.spec.faults import suggestion
 from penstock.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -35,6 +36,10 @@ if TYPE_CHECKING:
     from pyspark.sql.connect.session import SparkSession
 
     from penstock.lineage.graph import Graph
+    from penstock.online.publish import PublishedTable
+    from penstock.spec.project import Lookup
+    from penstock.training.given import GivenTrainingSet
+    from penstock.training.register import RegisteredVersion
 
 
 class FeatureStore:
@@ -56,13 +61,14 @@ class FeatureStore:
         self, name: str, primary_keys: str | Sequence[str], timestamp_key: str, *, df: Any = None,
         schema: Mapping[str, Any] | None = None, description: str = "", owner: str | None = None,
         tags: Mapping[str, str] | None = None, column_descriptions: Mapping[str, str] | None = None,
-        exist_ok: bool = False,
+        inputs: Sequence[str] = (), exist_ok: bool = False,
     ) -> TableInfo:  # fmt: skip
         """Makes a feature table, and writes the rows of `df` where one is given. Answers its description.
 
         :param timestamp_key: the timestamp column with the moment from which a row's values may be used.
         :param df: a pandas or Spark DataFrame; without `schema`, its columns and types are the table's.
         :param schema: by column a type (`"double"`), or `{"type": …, "description": …}`.
+        :param inputs: tables that `df` was made from, for the lineage.
         :param exist_ok: a table that is there with the same keys and types is kept (and `df` written into it).
 
         Raises TableError for a name that is taken, keys that are missing, rows that do not fit: nothing is made then.
@@ -79,7 +85,7 @@ class FeatureStore:
             check_rows(address, definition, frame)
         create(self.workspace, address, definition, exist_ok)
         if frame is not None:
-            self.write_table(name, frame)
+            self.write_table(name, frame, inputs=inputs)
         return describe_table(self.workspace, address)
 
     def write_table(
@@ -178,11 +184,98 @@ class FeatureStore:
         require_unneeded(self.workspace, address, (), force, str(address))
         drop(self.workspace, table)
 
+    def create_training_set(
+        self, df: "pd.DataFrame", lookups: "Sequence[Lookup | Mapping[str, Any]]", *, timestamp_key: str,
+        label: str | None = None, exclude_columns: Sequence[str] = (), as_known: bool = False,
+        as_of: datetime | str | None = None, name: str | None = None,
+    ) -> "GivenTrainingSet":  # fmt: skip
+        """The rows of `df` with features as of each row's time, stored as `<name>_training_set` with its record.
+
+        :param lookups: `{"table": …, "keys": …, "features": […], "rename": {…}, "max_age": "3d"}`, or Lookups. `keys`
+            maps each primary key to an expression over `df`, its own name by default; all features by default.
+        :param timestamp_key: the column that says when each prediction is asked for, with a time zone.
+        :param exclude_columns: columns that identify a row, but are no features.
+        :param as_known: the values as they were known at each time, later corrections left out.
+        :param as_of: feature rows after it do not count; the replay clock, or now.
+        """
+        from penstock.features.training_set import training_set_of
+        from penstock.training.given import GivenTrainingSet, parse_lookups
+
+        project = self._own_project("create_training_set")
+        chosen = parse_lookups(lookups, self.get_table)
+        made = training_set_of(
+            self.workspace, project, df, chosen, timestamp_key=timestamp_key, label=label, as_known=as_known,
+            as_of=self._moment(as_of), name=name,
+        )  # fmt: skip
+        return GivenTrainingSet(self.workspace, project, made, chosen, tuple(exclude_columns))
+
+    def log_model(
+        self, model: Any, training_set: "GivenTrainingSet", name: str, *, flavor: str = "sklearn",
+        task: str = "classification", requirements: Sequence[str] = (),
+    ) -> "RegisteredVersion":  # fmt: skip
+        """Logs a fitted model with its lookups to the active MLflow run (or one of its own), and registers it.
+
+        :param name: the registered model: `model` (of this project) or `project.model`.
+        """
+        from penstock.spec.project import Task
+        from penstock.training.given import log_given_model
+
+        full = name if "." in name else f"{self._own_project('log_model')}.{name}"
+        return log_given_model(
+            model, training_set, full, flavor=flavor, task=Task(task), requirements=requirements
+        )  # fmt: skip
+
+    def score_batch(
+        self, model: str, df: "pd.DataFrame", *, timestamp_key: str | None = None, with_features: bool = False,
+        as_of: datetime | str | None = None,
+    ) -> "pd.DataFrame":  # fmt: skip
+        """The rows of `df`, keys and prediction times, with a column `prediction` (and the features).
+
+        :param model: `project.model@production`, `project.model/3`, `models:/…` or `runs:/…`.
+        """
+        from penstock.inference.keys import score_keys
+
+        return score_keys(
+            self.workspace, model, df, self._moment(as_of), timestamp_key=timestamp_key, with_features=with_features
+        )
+
+    def publish_table(
+        self, name: str, *, as_of: datetime | str | None = None, full: bool = False
+    ) -> "PublishedTable":  # fmt: skip
+        """Makes the online store hold the newest row of each key of a table that is declared `online`."""
+        from penstock.online.publish import publish_table
+
+        address = self._address(name)
+        return publish_table(self.workspace, address.project, address.table, self._moment(as_of), full=full)
+
+    def read_online(
+        self, lookups: "Sequence[Lookup | Mapping[str, Any]]", keys: Sequence[Mapping[str, Any]],
+        at: datetime | str | None = None,
+    ) -> list[dict[str, Any]]:  # fmt: skip
+        """For each entry of `keys` the features of all lookups from the online store, in one call."""
+        from penstock.online.reading import read_features
+        from penstock.training.given import parse_lookups
+
+        chosen = parse_lookups(lookups, self.get_table)
+        return read_features(self.workspace, self._own_project("read_online"), chosen, keys, self._moment(at))
+
+    def mlflow(self) -> Any:
+        """The module mlflow, pointed at this environment's server."""
+        import mlflow
+
+        self.workspace.mlflow()
+        return mlflow
+
     def lineage(self, name: str) -> "Graph":
         """What a table, a column (`table.column`) or a model version (`model/3`) was made from, and what uses it."""
         from penstock.lineage.build import lineage_of
 
         return lineage_of(self.workspace, name, self.project)
+
+    def _own_project(self, what: str) -> str:
+        if self.project is None:
+            raise TableError(f"{what} writes into a project: open the client with FeatureStore(project=…)")
+        return self.project
 
     def _address(self, name: str) -> Address:
         if self.project is None and "." not in name:
@@ -210,13 +303,15 @@ class FeatureStore:
             raise TableError(f"{name}: give df or schema, so that the columns and their types are known")
         if schema is None:
             try:
-                return infer_schema(pa.Table.from_pandas(frame, preserve_index=False), comments)
+                found = infer_schema(pa.Table.from_pandas(frame, preserve_index=False), comments)
             except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
                 raise TableError(f"{name}: a column holds values of several types: {error}") from error
-        found = parse_schema(schema)
+        else:
+            found = parse_schema(schema)
         unknown = [column for column in comments if column not in found]
         if unknown:
-            raise SpecError(f"{name}: column_descriptions names {unknown[0]!r}, which is no column of the schema")
+            hint = suggestion(unknown[0], found, "columns")
+            raise TableError(f"{name}: column_descriptions names {unknown[0]!r}, which is no column: {hint}")
         return {
             column: about.model_copy(update={"description": comments.get(column, about.description)})
             for column, about in found.items()

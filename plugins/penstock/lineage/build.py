@@ -45,7 +45,9 @@ class _Builder:
         """What was collected."""
         for edge in self.edges:
             for end in (edge.source, edge.target):
-                self.node(end, NodeKind.TABLE, note="not there")
+                if end not in self.nodes:
+                    there = end.count(".") == 1 and self.workspace.addresses.find(end) is not None
+                    self.node(end, NodeKind.TABLE, note="" if there else "not there")
         return Graph(tuple(self.nodes.values()), tuple(self.edges), None, tuple(notes))
 
 

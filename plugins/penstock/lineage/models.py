@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from penstock.spec.sql import expression_columns
 from penstock.training.feature_spec import PATH_IN_MODEL
 from penstock.training.mlflow_client import answers
 from penstock.training.runs import tracking
@@ -108,8 +109,6 @@ def read_feature_spec(tracking_uri: str, name: str, version: int) -> dict[str, A
 
 def used_columns(spec: Mapping[str, Any], project: str) -> list[UsedColumn]:
     """The columns that a feature_spec.json names: features, keys of lookups, the label's."""
-    from penstock.lineage.sql_columns import expression_columns
-
     entity, label = spec.get("entity") or {}, spec.get("label") or {}
     found: list[tuple[str, str]] = []
     for table, names in (

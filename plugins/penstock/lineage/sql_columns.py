@@ -49,19 +49,6 @@ def query_columns(
     return QueryColumns(values, tuple(pair for pair in used if pair not in told))
 
 
-def expression_columns(expression: str) -> list[str]:
-    """The columns that an expression over one row names; empty where it cannot be read."""
-    import sqlglot
-    from sqlglot import exp
-    from sqlglot.errors import SqlglotError
-
-    try:
-        found = sqlglot.parse_one(expression, dialect=DIALECT).find_all(exp.Column)
-    except SqlglotError:
-        return []
-    return list(dict.fromkeys(column.name for column in found))
-
-
 def _is_input(source: "exp.Expression", names: Mapping[str, str]) -> bool:
     from sqlglot import exp
 

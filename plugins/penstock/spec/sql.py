@@ -110,6 +110,19 @@ def bind(sql: str, views: Mapping[str, str]) -> str:
     return "".join([*pieces, sql[position:]])
 
 
+def expression_columns(expression: str) -> list[str]:
+    """The columns that an expression over one row names; empty where it cannot be read."""
+    import sqlglot
+    from sqlglot import exp
+    from sqlglot.errors import SqlglotError
+
+    try:
+        found = sqlglot.parse_one(expression, dialect=DIALECT).find_all(exp.Column)
+    except SqlglotError:
+        return []
+    return list(dict.fromkeys(column.name for column in found))
+
+
 def undeclared(reference: TableReference, declared: Iterable[str]) -> SqlError:
     """The error of a query that names a table which its declaration does not."""
     from penstock.spec.faults import suggestion

@@ -1,6 +1,6 @@
 """Feature columns as a model sees them: their order, types and categories, fixed by the training block."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -104,14 +104,27 @@ def fit_columns(workspace: Workspace, project: str, model: Model, training: "pd.
                 f"the training set of {project} has no column {name} ({source}): build it again after a "
                 "change of entity.features or lookups"
             )
-        kind = declared.type if declared else _type_of(training[name])
-        if kind in _NO_INPUT:
-            raise TrainingError(
-                f"feature {name} ({source}) is a {kind}: a model sees numbers, booleans and strings. "
-                "Turn it into one in the feature table, such as days since a date"
-            )
-        features.append(Feature(name, kind, source, _found(training[name], name, kind)))
+        features.append(_feature(name, source, declared.type if declared else _type_of(training[name]), training[name]))
     return FeatureColumns(tuple(features))
+
+
+def columns_of_frame(frame: "pd.DataFrame", sources: Mapping[str, str]) -> FeatureColumns:
+    """The columns `sources` (name -> where it comes from) of a frame as features, with the types that they hold.
+
+    Raises TrainingError for a date or timestamp.
+    """
+    return FeatureColumns(
+        tuple(_feature(name, source, _type_of(frame[name]), frame[name]) for name, source in sources.items())
+    )
+
+
+def _feature(name: str, source: str, kind: ColumnType, values: "pd.Series") -> Feature:
+    if kind in _NO_INPUT:
+        raise TrainingError(
+            f"feature {name} ({source}) is a {kind}: a model sees numbers, booleans and strings. "
+            "Turn it into one in the feature table, such as days since a date"
+        )
+    return Feature(name, kind, source, _found(values, name, kind))
 
 
 def _declared(workspace: Workspace, project: str, model: Model) -> list[tuple[str, str, Column | None]]:

@@ -1,0 +1,159 @@
+"""Training sets of a person's own entity rows, and models that are fitted on them in a notebook.
+
+A model logged here carries the same feature_spec.json as one that the training pipeline makes: it can be scored by
+keys, and its lineage is known.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import penstock
+from penstock.errors import TableError
+from penstock.features.training_set import TrainingSet, read_training_set
+from penstock.lakehouse.records import code_version
+from penstock.spec.faults import suggestion
+from penstock.spec.project import Lookup, Task, Training
+from penstock.training.errors import TrainingError
+from penstock.training.feature_columns import ENTITY, FeatureColumns, columns_of_frame
+from penstock.training.feature_spec import spec_values
+from penstock.training.model_files import EXAMPLE_ROWS, ModelParts, log_native_model
+from penstock.training.register import RegisteredVersion
+from penstock.training.run_inputs import log_inputs
+from penstock.training.runs import to_json, tracking
+from penstock.workspace import Workspace
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class GivenTrainingSet:
+    """Entity rows with their features, stored as `record.table`@`record.version`.
+
+    keys: columns of the entity rows that only identify them, so that no model sees them.
+    """
+
+    workspace: Workspace
+    project: str
+    record: TrainingSet
+    lookups: tuple[Lookup, ...]
+    keys: tuple[str, ...]
+
+    def load_df(self) -> "pd.DataFrame":
+        """The rows as a pandas DataFrame, sorted by time."""
+        return self._frame.copy()
+
+    def features_and_label(self) -> "tuple[pd.DataFrame, pd.Series]":
+        """What a model is fitted on: numbers as float64, strings as categories; and the label as float64.
+
+        Raises TrainingError for a training set without labels.
+        """
+        if self.record.label is None:
+            raise TrainingError(f"{self.record.id} has no label: name it in create_training_set(label=…)")
+        return self.columns.prepare(self._frame), self._frame[self.record.label].astype("float64")
+
+    @cached_property
+    def columns(self) -> FeatureColumns:
+        """The features in order: those of the entity rows, then each lookup's."""
+        looked_up = {
+            lookup.output_name(name): f"{lookup.table}.{name}" for lookup in self.lookups for name in lookup.features
+        }
+        apart = {*self.keys, self.record.timestamp_key, self.record.label}
+        sources = {name: looked_up.get(name, ENTITY) for name in self._frame.columns if name not in apart}
+        return columns_of_frame(self._frame, sources)
+
+    @cached_property
+    def _frame(self) -> "pd.DataFrame":
+        return read_training_set(self.record)
+
+    def feature_spec(self, name: str, task: Task) -> dict[str, Any]:
+        """feature_spec.json of a model that was fitted on these rows."""
+        entity = [feature.name for feature in self.columns.features if feature.source == ENTITY]
+        return {
+            "project": self.project, "model": name.rpartition(".")[2], "task": str(task),
+            "entity": {"table": None, "keys": list(self.keys), "prediction_time": self.record.timestamp_key,
+                       "features": entity},
+            "label": {"name": self.record.label}, "lookups": [spec_values(lookup) for lookup in self.lookups],
+            "features": self.columns.to_list(), "inputs": self.record.inputs, "as_of": self.record.as_of,
+            "trained_until": self.record.last_prediction_time,
+        }  # fmt: skip
+
+
+def parse_lookups(lookups: Sequence[Lookup | Mapping[str, Any]], describe: Any) -> tuple[Lookup, ...]:
+    """Lookups from specs or mappings; without `keys` the table's primary keys, without `features` all of them.
+
+    describe: answers a table's TableInfo by name. Raises TableError for an unknown table, key or column.
+    """
+    found = []
+    for given in lookups:
+        values = spec_values(given) if isinstance(given, Lookup) else dict(given)
+        if "table" not in values:
+            raise TableError(f"a lookup names its table: {{'table': …, 'keys': …, 'features': […]}}, not {values}")
+        info = describe(values["table"])
+        values.setdefault("keys", list(info.primary_keys))
+        values.setdefault("features", info.features)
+        keys = values["keys"]
+        values["keys"] = {keys: keys} if isinstance(keys, str) else keys if isinstance(keys, Mapping) else {
+            key: key for key in keys
+        }  # fmt: skip
+        for key in [*values["keys"], *info.primary_keys]:
+            if key not in info.primary_keys or key not in values["keys"]:
+                hint = suggestion(key, info.primary_keys, "primary keys")
+                raise TableError(f"the lookup of {info.name}: its keys are {', '.join(info.primary_keys)}; {hint}")
+        for name in values["features"]:
+            if name not in info.column_names:
+                raise TableError(f"{info.name} has no column {name!r}: {suggestion(name, info.features, 'features')}")
+        try:
+            found.append(Lookup.model_validate(values))
+        except ValueError as error:
+            raise TableError(f"the lookup of {info.name}: {error}") from error
+    return tuple(found)
+
+
+def log_given_model(
+    model: Any, training_set: GivenTrainingSet, name: str, *, flavor: str, task: Task = Task.CLASSIFICATION,
+    requirements: Sequence[str] = (),
+) -> RegisteredVersion:  # fmt: skip
+    """Logs a fitted model to the active MLflow run (or a run of its own), and registers it as a version of `name`.
+
+    Raises TrainingError where the model is not of this flavour.
+    """
+    import mlflow
+
+    workspace, kept = training_set.workspace, training_set.record
+    # of a training, only what logging asks for counts here
+    training = Training(
+        function="notebook.model", metric="none", task=task, flavor=flavor, requirements=list(requirements)
+    )
+    spec = training_set.feature_spec(name, task)
+    with tracking(workspace) as client:
+        if mlflow.active_run() is None:
+            mlflow.set_experiment(name)
+        own = mlflow.start_run() if mlflow.active_run() is None else None
+        run = mlflow.active_run()
+        try:
+            parts = ModelParts(model, training_set.columns, to_json(spec), training_set.load_df().tail(EXAMPLE_ROWS))
+            uri = log_native_model(parts, training)
+            tags = _tags(training_set, name)
+            log_inputs(client, run.info.run_id, workspace, kept)
+            mlflow.set_tags(tags)
+        finally:
+            if own is not None:
+                mlflow.end_run()
+        version = mlflow.register_model(uri, name, tags=tags)
+    return RegisteredVersion(name, int(version.version), run.info.run_id, kept.as_of)
+
+
+def _tags(training_set: GivenTrainingSet, name: str) -> dict[str, str]:
+    kept, workspace = training_set.record, training_set.workspace
+    return {
+        "penstock.project": training_set.project, "penstock.model": name.rpartition(".")[2],
+        "penstock.as_of": kept.as_of, "penstock.trained_until": kept.last_prediction_time,
+        "penstock.code": code_version(workspace.project(training_set.project).folder) or "not in Git",
+        "penstock.library": penstock.__version__, "penstock.run": workspace.lineage.run,
+        "penstock.inputs": json.dumps(kept.inputs, sort_keys=True),
+        "penstock.training_set": f"{kept.table}@{kept.version}",
+    }  # fmt: skip

@@ -1,0 +1,168 @@
+"""From a table of one's own to a model that is scored by keys: training sets, logged models, lineage, online."""
+
+import uuid
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder
+
+from penstock.errors import PenstockError, RegistryError, TableError
+from penstock.features import FeatureStore
+from penstock.training.given import GivenTrainingSet
+from penstock.training.register import RegisteredVersion
+from penstock.workspace import Connections, Workspace
+from tests.integration.refreshing import PROJECT, copy_root
+
+MODEL = f"windy_{uuid.uuid4().hex[:8]}"  # the registry may be shared with others
+PARKS = ["north", "south", "west"]
+LOOKUPS = [
+    {"table": "ratings", "features": ["score"], "rename": {"score": "park_score"}},
+    {"table": "moods", "keys": {"engineer": "lower(engineer_name)"}, "max_age": "2d"},
+]
+
+
+@pytest.fixture(scope="module")
+def store(stack: Connections, tmp_path_factory: pytest.TempPathFactory) -> FeatureStore:
+    """A client with two tables of one's own."""
+    folder = tmp_path_factory.mktemp("models")
+    found = Workspace.open("dev", copy_root(folder))
+    lakehouse = found.environment.lakehouse.model_copy(update={"root": str(folder / "lakehouse")})
+    environment = found.environment.model_copy(update={"lakehouse": lakehouse, "replay_clock": None})
+    store = FeatureStore(PROJECT, found.with_(environment=environment, connections=stack))
+    days = pd.date_range("2024-01-01", periods=20, tz="UTC")
+    rows = [
+        (park, day, float(number + 10 * place)) for place, park in enumerate(PARKS) for number, day in enumerate(days)
+    ]
+    store.create_table("ratings", "park", "rated_at", df=pd.DataFrame(rows, columns=["park", "rated_at", "score"]))
+    moods = pd.DataFrame({"engineer": ["ann", "bob"], "felt_at": [days[4], days[4]], "mood": ["glad", "sad"]})
+    store.create_table("moods", "engineer", "felt_at", df=moods)
+    return store
+
+
+def visits() -> pd.DataFrame:
+    """Entity rows: who visited which park when, how long, and whether it went well."""
+    times = pd.date_range("2024-01-02T12:00", periods=60, freq="6h", tz="Europe/Berlin")
+    frame = pd.DataFrame({"visit": range(60), "park": np.resize(PARKS, 60), "visited_at": times, "hours": 2.0})
+    return frame.assign(engineer_name=np.resize(["Ann", "Bob"], 60), well=np.resize([0, 0, 1], 60))
+
+
+@pytest.fixture(scope="module")
+def training_set(store: FeatureStore) -> GivenTrainingSet:
+    return store.create_training_set(
+        visits(), LOOKUPS, label="well", timestamp_key="visited_at", exclude_columns=["visit", "engineer_name"],
+        name="visits",
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def registered(store: FeatureStore, training_set: GivenTrainingSet) -> Iterator[RegisteredVersion]:
+    features, label = training_set.features_and_label()
+    encode = OneHotEncoder(handle_unknown="ignore")
+    model = make_pipeline(encode, LogisticRegression()).fit(features.fillna({"park_score": -1}), label)
+    yield store.log_model(model, training_set, MODEL, flavor="sklearn", requirements=["scikit-learn"])
+    from mlflow import MlflowClient
+
+    client = MlflowClient()
+    client.delete_registered_model(f"{PROJECT}.{MODEL}")
+    client.delete_experiment(client.get_experiment_by_name(f"{PROJECT}.{MODEL}").experiment_id)
+
+
+def test_a_training_set_joins_tables_of_ones_own_as_of_each_time(training_set: GivenTrainingSet) -> None:
+    frame = training_set.load_df()
+    assert len(frame) == 60
+    north = frame[frame["park"] == "north"].iloc[0]
+    assert north["visited_at"] == pd.Timestamp("2024-01-02T11:00", tz="UTC")
+    assert north["park_score"] == 1.0  # of the day that had begun, not of the next
+    recent = frame["visited_at"].between(pd.Timestamp("2024-01-05", tz="UTC"), pd.Timestamp("2024-01-07", tz="UTC"))
+    assert (frame["mood"].notna() == recent).all()
+    assert training_set.columns.names == ["park", "hours", "park_score", "mood"]
+
+
+def test_lookups_may_leave_out_keys_and_features(store: FeatureStore) -> None:
+    made = store.create_training_set(visits().head(3), [{"table": "ratings"}], timestamp_key="visited_at", name="short")
+    assert made.lookups[0].keys == {"park": "park"}
+    assert made.lookups[0].features == ["score"]
+    with pytest.raises(PenstockError, match="has no label"):
+        made.features_and_label()
+
+
+@pytest.mark.parametrize(
+    ("lookup", "message"),
+    [
+        ({"table": "rating"}, "write ratings"),
+        ({"table": "ratings", "keys": "perk"}, "its keys are park; write park"),
+        ({"table": "ratings", "features": ["scores"]}, "no column 'scores': write score"),
+        ({"table": "ratings", "max_age": "soon"}, "'soon' is no duration"),
+        ({"features": ["score"]}, "a lookup names its table"),
+    ],
+)
+def test_a_wrong_lookup_is_refused_with_the_closest_name(store: FeatureStore, lookup: dict, message: str) -> None:
+    with pytest.raises(TableError, match=message):
+        store.create_training_set(visits(), [lookup], timestamp_key="visited_at", name="wrong")
+
+
+def test_a_logged_model_scores_keys_in_their_order(store: FeatureStore, registered: RegisteredVersion) -> None:
+    asked = visits().iloc[::-7][["park", "visited_at", "hours", "engineer_name"]]
+    scored = store.score_batch(f"{registered.name}/{registered.version}", asked, with_features=True)
+    assert scored.index.equals(asked.index)
+    assert scored["prediction"].between(0, 1).all()
+    expected = asked["visited_at"].dt.tz_convert("UTC").dt.dayofyear - 1 + 10 * asked["park"].map(PARKS.index)
+    pd.testing.assert_series_equal(scored["park_score"], expected, check_names=False, check_dtype=False)
+
+
+def test_a_model_is_found_by_alias_and_unknown_ones_are_named(
+    store: FeatureStore, registered: RegisteredVersion
+) -> None:
+    client = store.mlflow().MlflowClient()
+    client.set_registered_model_alias(registered.name, "production", str(registered.version))
+    asked = visits().head(2)
+    by_version = store.score_batch(f"models:/{registered.name}/{registered.version}", asked)
+    pd.testing.assert_frame_equal(store.score_batch(f"{registered.name}@Production", asked), by_version)
+    with pytest.raises(RegistryError, match="no alias 'prod': known aliases: production"):
+        store.score_batch(f"{registered.name}@prod", asked)
+    with pytest.raises(RegistryError, match="has no version 7"):
+        store.score_batch(f"{registered.name}/7", asked)
+    with pytest.raises(TableError, match=r"lack the column\(s\) hours"):
+        store.score_batch(f"{registered.name}/1", asked.drop(columns="hours"))
+
+
+def test_a_table_that_a_registered_version_needs_is_not_dropped(
+    store: FeatureStore, registered: RegisteredVersion
+) -> None:
+    needed = rf"{PROJECT}\.moods is needed by model version {registered.name}/{registered.version}"
+    with pytest.raises(TableError, match=needed):
+        store.drop_table("moods")
+    with pytest.raises(TableError, match=rf"moods.mood is needed by model version {registered.name}"):
+        store.drop_columns("moods", ["mood"])
+    assert store.get_table("moods").rows == 2
+
+
+def test_lineage_leads_from_a_feature_to_the_model_and_back(
+    store: FeatureStore, registered: RegisteredVersion, training_set: GivenTrainingSet
+) -> None:
+    version = f"{registered.name}/{registered.version}"
+    used_by = {node.id for node in store.lineage("ratings.score").downstream().nodes}
+    assert version in used_by
+    made_from = store.lineage(version).upstream()
+    assert {f"{PROJECT}.ratings", f"{PROJECT}.moods", training_set.record.table} <= {
+        node.id for node in made_from.nodes
+    }
+    versions = {(edge.source, edge.target): edge.version for edge in made_from.edges}
+    assert versions[(f"{PROJECT}.ratings", training_set.record.table)] == store.get_table("ratings").version
+
+
+def test_a_run_that_is_open_gets_the_model(store: FeatureStore, training_set: GivenTrainingSet) -> None:
+    mlflow = store.mlflow()
+    features, label = training_set.features_and_label()
+    mlflow.set_experiment(f"{PROJECT}.{MODEL}")
+    with mlflow.start_run() as run:
+        mlflow.log_metric("hits", 1.0)
+        model = make_pipeline(OneHotEncoder(handle_unknown="ignore"), LogisticRegression()).fit(features, label)
+        version = store.log_model(model, training_set, MODEL, requirements=["scikit-learn"])
+    assert version.run_id == run.info.run_id
+    data = {item.dataset.name for item in mlflow.get_run(run.info.run_id).inputs.dataset_inputs}
+    assert {training_set.record.table, f"{PROJECT}.ratings", f"{PROJECT}.moods"} <= data
