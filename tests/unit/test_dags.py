@@ -31,6 +31,15 @@ print(json.dumps({"ids": ids, "errors": errors, "heavy": sorted(heavy)}))
 """
 
 
+DAGS = {
+    *(f"wind_parks.{name}" for name in ("feature_refresh", "quarantine_release")),
+    *(
+        f"wind_parks.energy.{name}"
+        for name in ("training", "model_promotion", "batch_inference", "monitoring", "retraining")
+    ),
+}
+
+
 def parse(root: Path, tmp_path: Path, **environment: str) -> dict:
     """Parses a root's DAG files in a process of its own, as Airflow would."""
     import json
@@ -64,20 +73,20 @@ def test_every_project_and_model_has_its_dags_with_tags_documentation_and_parame
     root: Path, tmp_path: Path
 ) -> None:
     found = parse(root, tmp_path)["ids"]
-    names = ("training", "model_promotion", "batch_inference", "monitoring", "retraining")
-    assert set(found) == {"wind_parks.feature_refresh", *(f"wind_parks.energy.{name}" for name in names)}
+    assert set(found) == DAGS
     for dag_id, dag in found.items():
         assert {"wind_parks", "dev", dag_id.rpartition(".")[2]} <= set(dag["tags"])
         assert dag["doc"]
         assert {"as_of", "reason"} <= set(dag["params"])
     assert "model_version" in found["wind_parks.energy.model_promotion"]["params"]
+    assert {"table", "action", "rows", "file"} <= set(found["wind_parks.quarantine_release"]["params"])
     assert "turbine_daily.validate" in found["wind_parks.feature_refresh"]["tasks"]
 
 
 def test_a_running_task_builds_only_its_own_dag(root: Path, tmp_path: Path) -> None:
     found = parse(root, tmp_path, AIRFLOW_PARSING_CONTEXT_DAG_ID="wind_parks.energy.training")
     # `_AIRFLOW_PARSING_CONTEXT_DAG_ID` is what Airflow sets; without the underscore nothing is narrowed.
-    assert len(found["ids"]) == 6
+    assert len(found["ids"]) == len(DAGS)
     found = parse(root, tmp_path, _AIRFLOW_PARSING_CONTEXT_DAG_ID="wind_parks.energy.training")
     assert set(found["ids"]) == {"wind_parks.energy.training"}
 
@@ -87,7 +96,7 @@ def test_a_broken_project_leaves_the_others_and_shows_its_message(root: Path, tm
     broken.mkdir()
     (broken / "project.yaml").write_text("name: broken\nowner: someone\ndescription: d\nsorces: {}\n")
     found = parse(root, tmp_path)
-    assert len(found["ids"]) == 6
+    assert len(found["ids"]) == len(DAGS)
     assert set(found["errors"]) == {"broken_projects.py"}
     assert re.search(r"broken/project\.yaml:4.*sorces", found["errors"]["broken_projects.py"])
 

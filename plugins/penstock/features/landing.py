@@ -4,12 +4,13 @@ A raw table is written by the deltalake library, in one commit with the mark of 
 repeat after a kill appends nothing twice.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from penstock.clock import to_micros, to_text
 from penstock.errors import NothingToDo, SpecError, TableError
+from penstock.features.readmission import readmit_to_source
 from penstock.lakehouse.records import latest_record, record
 from penstock.spec.functions import load_function
 from penstock.spec.loading import LoadedProject
@@ -32,13 +33,29 @@ class Landed:
 
 
 def land_source(workspace: Workspace, project_name: str, source_name: str, as_of: datetime) -> Landed:
-    """Lands the rows of a source that became known since the last landing, up to as_of.
+    """Lands the rows of a source that became known since the last landing, up to as_of, and those released since.
 
     Raises NothingToDo where there are none or as_of was reached before, TableError where the function's
     rows break the declaration, GateError where a critical expectation fails.
     """
+    from penstock.lakehouse.small_tables import version
+
+    source = _source(workspace.project(project_name), source_name)
+    released = readmit_to_source(workspace, project_name, source_name)
+    try:
+        landed = _land_new(workspace, project_name, source_name, source, as_of)
+    except NothingToDo:
+        if not released:
+            raise
+        address = f"{project_name}.{source_name}"
+        return Landed(address, version(workspace.addresses.writable(address)), released, 0, to_text(as_of))
+    return replace(landed, rows=landed.rows + released)
+
+
+def _land_new(
+    workspace: Workspace, project_name: str, source_name: str, source: Source, as_of: datetime
+) -> Landed:  # fmt: skip
     project = workspace.project(project_name)
-    source = _source(project, source_name)
     address = f"{project_name}.{source_name}"
     path = workspace.addresses.writable(address)
     after = _reached(path, address, as_of)

@@ -8,6 +8,7 @@ from penstock.clock import to_text
 from penstock.errors import NothingToDo
 from penstock.features.definition import create_table, definition_hash, what_changed
 from penstock.features.inputs import InputTable, open_input
+from penstock.features.readmission import has_waiting_rows
 from penstock.features.staging import Mode, app_id
 from penstock.lakehouse.records import CommitRecord, latest_commit
 from penstock.spec.loading import LoadedProject
@@ -63,6 +64,8 @@ def make_plan(
     changed_definition = what_changed(project, name, spec, last, _columns(table, commit[0]))
     if changed_definition:
         return plan.in_full(changed_definition)
+    if has_waiting_rows(workspace, project.name, name):
+        return plan.in_full("rows were released from quarantine")
     return _compare_inputs(plan, last, project.name, name, spec, as_of)
 
 

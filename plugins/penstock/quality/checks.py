@@ -64,6 +64,16 @@ def bad_share_check(bad: int, rows: int, acceptable: float) -> Check:
     return Check("bad_share", Outcome.PASS, f"{detail}; up to {acceptable:.1%} are acceptable", evidence)
 
 
+def accepted_check(accepted: Sequence[BadRow]) -> list[Check]:
+    """Says which bad rows go on because somebody accepted them; nothing where there are none."""
+    if not accepted:
+        return []
+    examples = [row.keys for row in accepted[:MOST_EXAMPLES]]
+    named = "; ".join(describe_keys(keys) for keys in examples)
+    said = f"{len(accepted)} row(s) that fail were accepted as they are, and go on: {named}"
+    return [Check("accepted", Outcome.PASS, said, {"accepted": len(accepted), "examples": examples})]
+
+
 def finding_check(finding: Finding, bad: Sequence[BadRow], rows: int) -> Check:
     """A finding as a check; `bad` are the batch's bad rows, for examples."""
     spec = finding.expectation

@@ -6,7 +6,8 @@ from typing import TypeVar
 
 from penstock.errors import GateError
 from penstock.gates import Outcome
-from penstock.quality.quarantine import quarantine_rows
+from penstock.quality.quarantine import quarantine_rows, read_entries
+from penstock.quality.release import accepted_rows, close_replaced
 from penstock.quality.report import write_report
 from penstock.quality.suite import load_suite
 from penstock.quality.validation import good_rows, validate_batch
@@ -28,7 +29,9 @@ def check_batch(
     must stop: the report says why, nothing is put into quarantine. Raises SpecError for a broken suite.
     """
     suite = load_suite(project.folder / expectations) if expectations else None
-    result = validate_batch(frame, suite, keys, table, columns)  # type: ignore[arg-type]
+    entries = read_entries(workspace, project.name, table)
+    accepted = accepted_rows(entries, columns)
+    result = validate_batch(frame, suite, keys, table, columns, accepted=accepted)  # type: ignore[arg-type]
     report = write_report(workspace, project.name, table, result, as_of)
     if not result.passed:
         failed = [check.detail for check in result.verdict.checks if check.outcome is Outcome.FAIL]
@@ -37,4 +40,6 @@ def check_batch(
             f"{'; '.join(failed)[:_MOST_OF_A_REASON]} (report: {report})"
         )
     quarantine_rows(workspace, project.name, table, result.bad_rows, as_of)
-    return good_rows(frame, result, keys), result.bad_count
+    good = good_rows(frame, result, keys)
+    close_replaced(workspace, project.name, entries, good, keys, columns, as_of)  # type: ignore[arg-type]
+    return good, result.bad_count

@@ -1,13 +1,15 @@
 """Quarantine: rows that failed are kept apart with every reason, so that nothing is lost."""
 
+import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from penstock.clock import now
 from penstock.lakehouse.records import record
-from penstock.lakehouse.system_tables import SystemTable
+from penstock.lakehouse.system_tables import SYSTEM_TABLES, SystemTable
 from penstock.quality.rows import BadRow, canonical_json
 from penstock.workspace import Workspace
 
@@ -15,6 +17,15 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SAME_KEYS = "_occurrence"
+Entry = dict[str, Any]
+
+
+class QuarantineOutcome(StrEnum):
+    """How a row got out of quarantine; a row without an outcome is open."""
+
+    ACCEPTED = "accepted"
+    CORRECTED = "corrected"
+    REPLACED = "replaced"
 
 
 def quarantine_rows(
@@ -23,42 +34,66 @@ def quarantine_rows(
     """Merges bad rows of `table` into the project's quarantine, and answers its version; None without rows.
 
     `keys`, `row` and `reasons` are canonical JSON. The same row replaces itself, whatever its as_of. Rows
-    that cannot be told apart by their keys (a key is null) get an `_occurrence` among their keys.
+    that cannot be told apart by their keys (a key is null) get an `_occurrence` among their keys. A row that was
+    released and comes again in a later batch is open again; when the same batch is repeated, it stays released.
     """
     if not bad_rows:
         return None
-    from penstock.lakehouse.small_tables import write_system_rows
-
-    project = workspace.project(project_name)
-    path = workspace.addresses.writable(f"{project_name}.{SystemTable.QUARANTINE}")
+    released = {
+        (entry["keys"], entry["row"]): entry
+        for entry in read_entries(workspace, project_name, table)
+        if entry["outcome"] is not None and entry["as_of"] >= as_of
+    }
     moment = now()
     rows = [
-        {
-            "table": table, "keys": keys, "row": canonical_json(bad.row), "reasons": canonical_json(bad.reasons),
+        released.get((keys, row := canonical_json(bad.row)))
+        or {
+            "table": table, "keys": keys, "row": row, "reasons": canonical_json(bad.reasons),
             "as_of": as_of, "quarantined_at": moment, "run": workspace.lineage.run,
         }
         for keys, bad in _distinct(bad_rows)
     ]  # fmt: skip
-    commit = record(as_of, folder=project.folder, run=workspace.lineage.run)
-    return write_system_rows(path, SystemTable.QUARANTINE, rows, commit)
+    return write_entries(workspace, project_name, rows, as_of)
 
 
 def read_quarantine(workspace: Workspace, project_name: str, table: str | None = None) -> "pd.DataFrame":
     """The project's quarantine (of one table, or all), newest first, by keys; without rows where it is empty.
 
-    Columns: table, keys, row, reasons (JSON texts), as_of, quarantined_at, run.
+    Columns: those of the table (docs/reference/tables.md), and `id`, by which a row is released.
     """
     import pandas as pd
 
     from penstock.lakehouse.small_tables import read
-    from penstock.lakehouse.system_tables import SYSTEM_TABLES
 
+    columns = list(SYSTEM_TABLES[SystemTable.QUARANTINE].columns)
     path = workspace.addresses.find(f"{project_name}.{SystemTable.QUARANTINE}")
     if path is None:
-        return pd.DataFrame(columns=list(SYSTEM_TABLES[SystemTable.QUARANTINE].columns))
+        return pd.DataFrame(columns=["id", *columns])
     filters: list[tuple[str, str, Any]] | None = [("table", "=", table)] if table else None
-    found = read(path, filters=filters)
+    found = read(path, filters=filters).reindex(columns=columns)
+    found.insert(0, "id", [entry_id(*names) for names in zip(found["table"], found["keys"], found["row"], strict=True)])
     return found.sort_values(["as_of", "table", "keys"], ascending=[False, True, True], ignore_index=True)
+
+
+def read_entries(workspace: Workspace, project_name: str, table: str) -> list[Entry]:
+    """The rows of `read_quarantine` as dictionaries, with None for what is missing."""
+    found = read_quarantine(workspace, project_name, table).astype(object)
+    entries: list[Entry] = found.where(found.notna(), None).to_dict("records")
+    return entries
+
+
+def write_entries(workspace: Workspace, project_name: str, entries: Sequence[Entry], as_of: datetime) -> int:
+    """Merges entries by their keys, in one commit; answers the version of the quarantine."""
+    from penstock.lakehouse.small_tables import write_system_rows
+
+    path = workspace.addresses.writable(f"{project_name}.{SystemTable.QUARANTINE}")
+    commit = record(as_of, folder=workspace.project(project_name).folder, run=workspace.lineage.run)
+    return write_system_rows(path, SystemTable.QUARANTINE, list(entries), commit)
+
+
+def entry_id(table: str, keys: str, row: str) -> str:
+    """The name of a row in quarantine: twelve hexadecimal digits that its content decides."""
+    return hashlib.sha256(canonical_json([table, keys, row]).encode()).hexdigest()[:12]
 
 
 def _distinct(bad_rows: Sequence[BadRow]) -> list[tuple[str, BadRow]]:

@@ -1,6 +1,6 @@
 """Validates a batch: what its declaration promises, then its suite of expectations."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from penstock.gates import Outcome, Verdict
 from penstock.quality.batches import Batch, PandasBatch, SparkBatch, at_keys
 from penstock.quality.checks import (
+    accepted_check,
     bad_share_check,
     columns_check,
     duplicate_keys_check,
@@ -31,6 +32,7 @@ SPARK_FROM_ROWS = 2_000_000
 NOT_NULL_KEY = "key_not_null"
 
 _Frame = TypeVar("_Frame")
+_Accepted = Callable[[BadRow], bool] | None
 
 
 class Engine(StrEnum):
@@ -72,19 +74,21 @@ class BatchResult:
 def validate_batch(
     frame: "pd.DataFrame | DataFrame", suite: Suite | None, keys: Sequence[str], table: str,
     columns: Mapping[str, Column] | None = None, engine: Engine | None = None,
+    accepted: Callable[[BadRow], bool] | None = None,
 ) -> BatchResult:  # fmt: skip
     """Judges a batch of `table`: a pandas DataFrame, or a Spark Connect one (by Spark where it is large).
 
     Always checked: `columns` (the declaration) are there with their types, `keys` are neither null (such
     rows are bad) nor repeated within the batch (the table stops). Then the suite: rows that fail a
     row-level expectation of severity warning are bad; a critical or table-level failure stops the table.
-    An empty batch passes, unless the suite expects a number of rows.
+    An empty batch passes, unless the suite expects a number of rows. A row with a key that `accepted` says yes to
+    goes on, whatever fails.
     """
     declared = {name: column.type for name, column in (columns or {}).items()}
     if not hasattr(frame, "sparkSession"):
         batch = PandasBatch(cast("pd.DataFrame", frame), declared)
-        return _judge(batch, suite, list(keys), table, declared, Engine.PANDAS)
-    return _validate_on_server(cast("DataFrame", frame), suite, list(keys), table, declared, engine)
+        return _judge(batch, suite, list(keys), table, declared, Engine.PANDAS, accepted)
+    return _validate_on_server(cast("DataFrame", frame), suite, list(keys), table, declared, engine, accepted)
 
 
 def good_rows(frame: _Frame, result: BatchResult, keys: Sequence[str]) -> _Frame:
@@ -104,15 +108,16 @@ def good_rows(frame: _Frame, result: BatchResult, keys: Sequence[str]) -> _Frame
 
 def _validate_on_server(
     frame: "DataFrame", suite: Suite | None, keys: list[str], table: str,
-    declared: dict[str, ColumnType], engine: Engine | None,
+    declared: dict[str, ColumnType], engine: Engine | None, accepted: _Accepted,
 ) -> BatchResult:  # fmt: skip
     frame = frame.persist()
     try:
         rows = frame.count()
         if (engine or (Engine.SPARK if rows >= SPARK_FROM_ROWS else Engine.PANDAS)) is Engine.SPARK:
             batch = SparkBatch(frame, declared, keys, rows)
-            return _judge(batch, suite, keys, table, declared, Engine.SPARK)
-        return _judge(PandasBatch(_to_pandas(frame), declared), suite, keys, table, declared, Engine.PANDAS)
+            return _judge(batch, suite, keys, table, declared, Engine.SPARK, accepted)
+        local = PandasBatch(_to_pandas(frame), declared)
+        return _judge(local, suite, keys, table, declared, Engine.PANDAS, accepted)
     finally:
         frame.unpersist()
 
@@ -124,7 +129,7 @@ def _to_pandas(frame: "DataFrame") -> "pd.DataFrame":
 
 def _judge(
     batch: Batch, suite: Suite | None, keys: list[str], table: str, declared: dict[str, ColumnType],
-    engine: Engine,
+    engine: Engine, accepted: _Accepted,
 ) -> BatchResult:  # fmt: skip
     checks = [columns_check([*dict.fromkeys([*declared, *keys])], batch.columns, table)]
     if checks[0].outcome is Outcome.PASS and batch.rows:
@@ -138,6 +143,10 @@ def _judge(
     findings = _examine(batch, suite)
     bad = batch.fetch(_reasons(nulls, findings), keys)
     checks += [finding_check(finding, bad, batch.rows) for finding in findings]
+    if accepted is not None:
+        goes_on = [None not in row.keys.values() and accepted(row) for row in bad]
+        checks += accepted_check([row for row, goes in zip(bad, goes_on, strict=True) if goes])
+        bad = [row for row, goes in zip(bad, goes_on, strict=True) if not goes]
     if suite is not None:
         checks.append(bad_share_check(len(bad), batch.rows, suite.acceptable_bad_share))
     return BatchResult(table, batch.rows, Verdict(GATE, table, tuple(checks)), tuple(bad), engine)

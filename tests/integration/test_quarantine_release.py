@@ -1,0 +1,209 @@
+"""The way back from quarantine: rows are accepted, corrected by hand or replaced, and flow in exactly once."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from deltalake import DeltaTable
+
+from penstock.errors import GateError, NothingToDo, TableError
+from penstock.features.landing import land_source
+from penstock.features.merge import merge_batch, validate_batch
+from penstock.features.refresh import stage_table
+from penstock.quality.quarantine import read_quarantine
+from penstock.quality.release import accept_rows, correct_rows, read_corrections
+from penstock.workspace import Workspace
+from tests.integration.refreshing import SECOND_ROOT, moment
+
+PROJECT = "shop"
+SPEC = """
+name: shop
+description: Orders.
+owner: shop@example.com
+sources:
+  orders:
+    description: Orders as they come.
+    primary_keys: [order_id]
+    available_at: known_at
+    land: sources.orders
+    expectations: expectations/orders.yaml
+    columns: {order_id: int, shop: string, amount: double, known_at: timestamp}
+feature_tables:
+  shop_daily:
+    description: A shop's day.
+    primary_keys: [shop]
+    inputs: [orders]
+    sql: features/shop_daily.sql
+    grain:
+      columns: [shop, event_time]
+      inputs:
+        orders:
+          expressions: {shop: shop, event_time: "date_trunc('DAY', known_at) + INTERVAL 1 DAY"}
+    columns: {shop: string, event_time: timestamp, amount: double}
+    expectations: expectations/shop_daily.yaml
+"""
+SOURCES = '''
+import pandas as pd
+
+ROWS = [(1, "a", 10.0, "2024-01-01"), (2, "a", -5.0, "2024-01-01"), (3, "b", 20.0, "2024-01-01"),
+        (4, "b", -1.0, "2024-01-01"), (5, "c", 900.0, "2024-01-01"), (None, "c", 1.0, "2024-01-01"),
+        (4, "b", 4.0, "2024-01-03T01:00"), (6, "a", 1.0, "2024-01-03T01:00")]
+
+
+def orders(after, as_of):
+    """Orders 2 and 4 are negative; order 4 is corrected where it comes from on the third day."""
+    frame = pd.DataFrame(ROWS, columns=["order_id", "shop", "amount", "known_at"])
+    frame["order_id"] = frame["order_id"].astype("Int32")
+    frame["known_at"] = pd.to_datetime(frame["known_at"], utc=True, format="ISO8601")
+    return frame[(frame.known_at <= as_of) & ((frame.known_at > after) if after else True)]
+'''
+SQL = """
+SELECT shop, date_trunc('DAY', known_at) + INTERVAL 1 DAY AS event_time, sum(amount) AS amount
+FROM orders GROUP BY 1, 2
+"""
+SUITE = (
+    "expectations:\n  - {type: expect_column_values_to_be_between, severity: warning, kwargs: {column: amount, %s}}\n"
+)
+
+
+@pytest.fixture
+def workspace(make_workspace: Callable[..., Workspace], tmp_path: Path) -> Workspace:
+    """A shop with one source, one feature table and suites that send some rows of each to quarantine."""
+    root = tmp_path / "root"
+    folder = root / "include/projects/shop"
+    for name, text in {
+        "project.yaml": SPEC, "sources.py": SOURCES, "features/shop_daily.sql": SQL,
+        "expectations/orders.yaml": SUITE % "min_value: 0", "expectations/shop_daily.yaml": SUITE % "max_value: 500",
+    }.items():  # fmt: skip
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text, encoding="utf-8")
+    shutil.copytree(SECOND_ROOT / "include/environments", root / "include/environments")
+    return make_workspace(root)
+
+
+def land(workspace: Workspace, as_of: str):
+    return land_source(workspace, PROJECT, "orders", moment(as_of))
+
+
+def refresh(workspace: Workspace, as_of: str):
+    return merge_batch(
+        workspace, validate_batch(workspace, stage_table(workspace, PROJECT, "shop_daily", moment(as_of)))
+    )
+
+
+def orders(workspace: Workspace) -> list[tuple[int, float]]:
+    frame = DeltaTable(workspace.addresses.readable(f"{PROJECT}.orders")).to_pandas()
+    return sorted(zip(frame["order_id"].tolist(), frame["amount"].tolist(), strict=True))
+
+
+def entry(workspace: Workspace, table: str, **keys: object) -> dict:
+    """The row in quarantine with these among its keys."""
+    found = [
+        row for row in read_quarantine(workspace, PROJECT, table).to_dict("records")
+        if keys.items() <= json.loads(row["keys"]).items()
+    ]  # fmt: skip
+    assert len(found) == 1
+    return found[0]
+
+
+def test_accepted_rows_of_a_source_flow_in_once_as_they_are(workspace):
+    land(workspace, "2024-01-02")
+    assert orders(workspace) == [(1, 10.0), (3, 20.0), (5, 900.0)]
+    chosen = entry(workspace, "orders", order_id=2)["id"]
+    decided = accept_rows(workspace, PROJECT, "orders", [chosen], "a refund", "ann")
+    again = accept_rows(workspace, PROJECT, "orders", [chosen], "a refund, again", "bob")
+    assert (decided.released, again.released, again.before) == (1, 0, 1)
+    assert land(workspace, "2024-01-02").rows == 1
+    assert orders(workspace) == [(1, 10.0), (2, -5.0), (3, 20.0), (5, 900.0)]
+    with pytest.raises(NothingToDo):
+        land(workspace, "2024-01-02")
+    trace = entry(workspace, "orders", order_id=2)
+    assert (trace["outcome"], trace["released_by"], trace["release_reason"]) == ("accepted", "ann", "a refund")
+    assert trace["readmitted_at"] >= trace["released_at"]
+    assert json.loads(trace["reasons"])[0]["value"] == -5.0
+
+
+def test_a_kill_between_append_and_trace_appends_nothing_twice(workspace, monkeypatch):
+    import penstock.features.readmission as readmission
+
+    land(workspace, "2024-01-02")
+    accept_rows(workspace, PROJECT, "orders", [entry(workspace, "orders", order_id=2)["id"]], "why", "ann")
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(readmission, "mark_readmitted", killed)
+        with pytest.raises(KeyboardInterrupt):
+            land(workspace, "2024-01-02")
+    before = orders(workspace)
+    with pytest.raises(NothingToDo):
+        land(workspace, "2024-01-02")
+    assert orders(workspace) == before
+    assert entry(workspace, "orders", order_id=2)["readmitted_at"] is not None
+
+
+def test_a_row_that_is_corrected_where_it_comes_from_closes_its_entry(workspace):
+    land(workspace, "2024-01-02")
+    land(workspace, "2024-01-04")
+    assert (4, 4.0) in orders(workspace)
+    closed = entry(workspace, "orders", order_id=4)
+    assert (closed["outcome"], closed["released_by"]) == ("replaced", "python")
+    with pytest.raises(TableError, match="was replaced before"):
+        accept_rows(workspace, PROJECT, "orders", [closed["id"]], "why", "ann")
+    assert pd.isna(entry(workspace, "orders", order_id=2)["outcome"])
+
+
+def test_corrected_rows_from_a_file_are_checked_and_flow_in_once(workspace, tmp_path):
+    land(workspace, "2024-01-02")
+    keyless = next(
+        row["id"] for row in read_quarantine(workspace, PROJECT, "orders").to_dict("records") if "null" in row["keys"]
+    )
+    file = tmp_path / "rows.csv"
+    header = "quarantine_id,order_id,shop,amount,known_at\n"
+    file.write_text(header + ",2,a,-6,2024-01-01T00:00:00Z\n", encoding="utf-8")
+    with pytest.raises(GateError, match=r"corrected rows do not pass either: .*-6"):
+        correct_rows(workspace, PROJECT, "orders", read_corrections(workspace, PROJECT, "orders", file), "typo", "ann")
+    file.write_text(header + ",77,a,6,2024-01-01T00:00:00Z\n", encoding="utf-8")
+    with pytest.raises(TableError, match="no row in quarantine with order_id=77"):
+        correct_rows(workspace, PROJECT, "orders", read_corrections(workspace, PROJECT, "orders", file), "typo", "ann")
+    file.write_text(header + f",2,a,5.5,2024-01-01T00:00:00Z\n{keyless},7,c,1,2024-01-01T00:00:00Z\n", encoding="utf-8")
+    for released in (2, 0):
+        frame = read_corrections(workspace, PROJECT, "orders", file)
+        assert correct_rows(workspace, PROJECT, "orders", frame, "typo", "ann").released == released
+    land(workspace, "2024-01-02")
+    assert orders(workspace) == [(1, 10.0), (2, 5.5), (3, 20.0), (5, 900.0), (7, 1.0)]
+    trace = entry(workspace, "orders", order_id=2)
+    assert (trace["outcome"], json.loads(trace["correction"])["amount"]) == ("corrected", 5.5)
+
+
+def test_a_row_of_a_feature_table_flows_in_as_it_is_computed_now(workspace):
+    land(workspace, "2024-01-02")
+    refresh(workspace, "2024-01-02")
+    table = lambda: DeltaTable(workspace.addresses.readable(f"{PROJECT}.shop_daily")).to_pandas()  # noqa: E731
+    assert sorted(table()["shop"]) == ["a", "b"]
+    with pytest.raises(TableError, match="rows of a feature table are computed"):
+        correct_rows(workspace, PROJECT, "shop_daily", pd.DataFrame(), "why", "ann")
+    accept_rows(workspace, PROJECT, "shop_daily", None, "a wholesaler", "ann")
+    merged = refresh(workspace, "2024-01-02")
+    assert merged.why == "rows were released from quarantine"
+    assert dict(zip(table()["shop"], table()["amount"], strict=True))["c"] == 900.0
+    with pytest.raises(NothingToDo):
+        refresh(workspace, "2024-01-02")
+    assert entry(workspace, "shop_daily", shop="c")["readmitted_at"] is not None
+
+
+def test_what_cannot_be_accepted_is_said(workspace):
+    land(workspace, "2024-01-02")
+    with pytest.raises(TableError, match="no row abc in quarantine"):
+        accept_rows(workspace, PROJECT, "orders", ["abc"], "why", "ann")
+    with pytest.raises(TableError, match=r"shop\.nothing is neither"):
+        accept_rows(workspace, PROJECT, "nothing", None, "why", "ann")
+    decided = accept_rows(workspace, PROJECT, "orders", None, "why", "ann")
+    assert (decided.released, decided.without_key) == (2, 1)
+    keyless = next(row for row in read_quarantine(workspace, PROJECT).to_dict("records") if "null" in row["keys"])
+    with pytest.raises(TableError, match="has a null key"):
+        accept_rows(workspace, PROJECT, "orders", [keyless["id"]], "why", "ann")
