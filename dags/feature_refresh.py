@@ -3,7 +3,7 @@
 One Airflow DAG for every project.
 """
 
-from airflow.sdk import TaskGroup, TriggerRule
+from airflow.sdk import Param, TaskGroup, TriggerRule
 
 from penstock.operators.features import (
     CompareOnlineOperator,
@@ -14,11 +14,27 @@ from penstock.operators.features import (
     StageFeatureTableOperator,
     ValidateBatchOperator,
 )
-from penstock.pipelines import pipeline
+from penstock.pipelines import TIMESTAMP, pipeline
 from penstock.scope import Scope
 
+BACKFILL = {
+    "backfill": Param(
+        None, type=["null", "string"], title="backfill",
+        description="Feature tables whose rows are computed again, with commas between them: after their "
+        "transformation was changed. In pieces; a run after a failed one goes on with the piece that was not finished.",
+    ),
+    "backfill_from": Param(
+        None, type=["null", "string"], title="backfill from", pattern=TIMESTAMP,
+        description="Only event times after this moment. Empty: from the first.",
+    ),
+    "backfill_until": Param(
+        None, type=["null", "string"], title="backfill until", pattern=TIMESTAMP,
+        description="Only event times up to this moment. Empty: to the last.",
+    ),
+}  # fmt: skip
 
-@pipeline(per="project", triggered_by=lambda scope: [scope.raw_data, *scope.shared_features])
+
+@pipeline(per="project", params=BACKFILL, triggered_by=lambda scope: [scope.raw_data, *scope.shared_features])
 def feature_refresh(scope: Scope) -> None:
     """Lands raw data and refreshes the project's feature tables.
 

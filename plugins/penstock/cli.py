@@ -15,7 +15,9 @@ from rich.console import Console
 from rich.table import Table
 
 from penstock.commands import online
+from penstock.commands import quarantine as quarantine_commands
 from penstock.commands.lineage import lineage as lineage_command
+from penstock.commands.maintain import maintain
 from penstock.commands.projects import print_projects
 from penstock.commands.validate import validate as validate_command
 from penstock.errors import PenstockError
@@ -170,6 +172,7 @@ online_app = typer.Typer(help="Publish, compare and read the online store.", no_
 app.add_typer(online_app, name="online")
 for _command in (online.publish, online.compare, online.get):
     online_app.command()(explains_errors(_command))
+app.command()(explains_errors(maintain))
 
 
 @app.command()
@@ -183,21 +186,35 @@ def run(
     model_version: Annotated[int | None, typer.Option(help="The version to promote.", min=1)] = None,
     approved_by: Annotated[str | None, typer.Option(help="Who approves, where a human must.")] = None,
     reason: Annotated[str, typer.Option(help="Kept with what is decided.")] = "penstock run",
+    backfill: Annotated[
+        str | None, typer.Option(help="feature_refresh: tables to compute again, with commas between them.")
+    ] = None,
+    backfill_from: Annotated[str | None, typer.Option(help="Only event times after this moment.")] = None,
+    backfill_until: Annotated[str | None, typer.Option(help="Only event times up to this moment.")] = None,
 ) -> None:
     """Run one pipeline's steps in this process, without Airflow."""
     from penstock.clock import now, parse_as_of, read_replay_clock
+    from penstock.features.backfill import parse_request
     from penstock.runner import Request, run_pipeline
     from penstock.workspace import Workspace
 
     workspace = Workspace.open()
     moment = parse_as_of(as_of) if as_of else read_replay_clock(workspace.environment.replay_clock) or now()
     project, _, model = target.partition(".")
-    request = Request(project, model, moment, model_version, approved_by, reason)
+    again = parse_request(backfill, backfill_from, backfill_until)
+    request = Request(project, model, moment, model_version, approved_by, reason, again)
 
     def report(name: str, said: str, seconds: float) -> None:
         console.print(f"{seconds:6.1f} s  {name:28} {said}", markup=False, soft_wrap=True)
 
     run_pipeline(workspace, pipeline, request, report)
+
+
+_quarantine = typer.Typer(help="Rows that failed a gate, and their way back.", no_args_is_help=True)
+_quarantine.command(name="list")(explains_errors(quarantine_commands.list_rows))
+_quarantine.command()(explains_errors(quarantine_commands.accept))
+_quarantine.command()(explains_errors(quarantine_commands.correct))
+app.add_typer(_quarantine, name="quarantine")
 
 
 @app.command()

@@ -38,9 +38,9 @@ _RETRY_POLICY = ExceptionRetryPolicy(
         for name in ("SpecError", "TableError", "ClockError", "GateError")
     ]
 )
-_TIMESTAMP = r"^\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:?\d{2})?)?$"
+TIMESTAMP = r"^\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:?\d{2})?)?$"
 AS_OF = Param(
-    None, type=["null", "string"], title="as of", pattern=_TIMESTAMP,
+    None, type=["null", "string"], title="as of", pattern=TIMESTAMP,
     description="Only what was known at this moment is read: ISO 8601, UTC unless it says otherwise, such as "
     "2013-05-01T00:00:00Z. Empty: the triggering event's, the interval's end, the replay clock, or now.",
 )  # fmt: skip

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from time import perf_counter
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from penstock.clock import to_text
 from penstock.errors import GateError, NothingToDo, SpecError
@@ -17,6 +17,9 @@ from penstock.gates import Outcome, Verdict
 from penstock.spec.environment import ApprovalMode
 from penstock.spec.graph import feature_table_order
 from penstock.workspace import Workspace
+
+if TYPE_CHECKING:
+    from penstock.features.backfill import BackfillRequest
 
 _Result = TypeVar("_Result")
 Report = Callable[[str, str, float], None]
@@ -51,7 +54,7 @@ class Steps:
 
 @dataclass(frozen=True)
 class Request:
-    """What to run: a project (and model) as of a moment; the version to promote; who approves and why."""
+    """What to run: a project (and model) as of a moment; the version to promote; who approves and why; a backfill."""
 
     project: str
     model: str
@@ -59,6 +62,7 @@ class Request:
     model_version: int | None = None
     approved_by: str | None = None
     reason: str = "penstock run"
+    backfill: "BackfillRequest | None" = None
 
 
 def run_pipeline(workspace: Workspace, pipeline: str, request: Request, report: Report) -> dict[str, float]:
@@ -68,7 +72,7 @@ def run_pipeline(workspace: Workspace, pipeline: str, request: Request, report: 
     """
     if pipeline not in PIPELINES:
         raise SpecError(f"unknown pipeline {pipeline!r}: there are {', '.join(PIPELINES)}")
-    if pipeline == "feature_refresh":
+    if pipeline in ("feature_refresh", "table_maintenance"):
         workspace.project(request.project)
     else:
         workspace.project(request.project).model(request.model)
@@ -79,12 +83,14 @@ def run_pipeline(workspace: Workspace, pipeline: str, request: Request, report: 
 
 def feature_refresh(workspace: Workspace, request: Request, step: Steps) -> None:
     """Lands sources, then stages, validates and merges each feature table."""
+    from penstock.features.backfill import backfill_table, check_tables
     from penstock.features.landing import land_source
     from penstock.features.merge import merge_batch, validate_batch
     from penstock.features.refresh import stage_table
 
     project, as_of = request.project, request.as_of
     spec = workspace.project(project).spec
+    check_tables(workspace.project(project), request.backfill)
     failures: list[str] = []
     stopped: set[str] = set()
     for name, source in spec.sources.items():
@@ -103,7 +109,14 @@ def feature_refresh(workspace: Workspace, request: Request, step: Steps) -> None
             stopped.add(name)
             step.report(name, f"waits for {', '.join(waits)}", 0.0)
             continue
-        staged = step(f"{name}.stage", partial(stage_table, workspace, project, name, as_of))
+        if request.backfill is not None and name in request.backfill.tables:
+            again = partial(backfill_table, workspace, project, name, as_of, request.backfill)
+            _gated(step, f"{name}.backfill", again, failures, name, stopped)
+            if name in stopped:
+                continue
+        staged = _gated(
+            step, f"{name}.stage", partial(stage_table, workspace, project, name, as_of), failures, name, stopped
+        )
         if staged is None:
             continue
         checked = _gated(step, f"{name}.validate", partial(validate_batch, workspace, staged), failures, name, stopped)
@@ -231,6 +244,13 @@ def retraining(workspace: Workspace, request: Request, step: Steps) -> None:
         training(workspace, request, step)
 
 
+def table_maintenance(workspace: Workspace, request: Request, step: Steps) -> None:
+    """Joins small files of the project's tables and removes what nobody needs."""
+    from penstock.maintenance import maintain_project
+
+    step("maintain", lambda: maintain_project(workspace, request.project))
+
+
 PIPELINES: dict[str, Callable[[Workspace, Request, Steps], Any]] = {
     "feature_refresh": feature_refresh,
     "training": training,
@@ -238,11 +258,17 @@ PIPELINES: dict[str, Callable[[Workspace, Request, Steps], Any]] = {
     "batch_inference": batch_inference,
     "monitoring": monitoring,
     "retraining": retraining,
+    "table_maintenance": table_maintenance,
 }
 
 
 def _with_version(request: Request, version: int) -> Request:
     return replace(request, model_version=version)
+
+
+_SHOWN = (
+    "table", "version", "rows", "pieces", "quarantined", "mode", "why", "decision", "reasons", "run_id", "stage",
+)  # fmt: skip
 
 
 def _summary(result: Any) -> str:
@@ -251,7 +277,19 @@ def _summary(result: Any) -> str:
         return f"{'passed' if result.outcome is not Outcome.FAIL else 'failed'}: {result.reason}"
     shown = {
         name: value
-        for name in ("table", "version", "rows", "quarantined", "mode", "decision", "reasons", "run_id", "stage")
+        for name in (
+            "table",
+            "version",
+            "rows",
+            "pieces",
+            "quarantined",
+            "mode",
+            "why",
+            "decision",
+            "reasons",
+            "run_id",
+            "stage",
+        )
         if (value := getattr(result, name, None)) is not None
     }
     text = ", ".join(f"{name} {value}" for name, value in shown.items())

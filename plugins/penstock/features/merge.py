@@ -4,22 +4,20 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from penstock.clock import parse_as_of
-from penstock.errors import ServiceError
+from penstock.features.commits import commit_batch, new_record
 from penstock.features.definition import KNOWN_AT_COLUMN
-from penstock.features.inputs import quote
 from penstock.features.known import KNOWN_AT, KNOWN_UNTIL, history_name
+from penstock.features.readmission import settle
 from penstock.features.refresh import feature_table
-from penstock.features.staging import CHANGE, PREVIOUS, Change, StagedBatch, app_id, remove_staging, stored_names
-from penstock.lakehouse.records import CommitRecord, latest_record, record
+from penstock.features.staging import CHANGE, PREVIOUS, Change, StagedBatch, remove_staging
+from penstock.lakehouse.records import CommitRecord, latest_record
 from penstock.lakehouse.small_tables import create_if_missing, fill_missing, read_arrow, upsert, version
-from penstock.spec.loading import LoadedProject
 from penstock.spec.project import Column, ColumnType, FeatureTable
 from penstock.workspace import Workspace
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
-    from deltalake import CommitProperties, DeltaTable
 
 
 @dataclass(frozen=True)
@@ -109,21 +107,13 @@ def merge_batch(workspace: Workspace, checked: CheckedBatch) -> RefreshedTable:
         commit = new_record(workspace, project, batch)
         staged = read_arrow(batch.path, version=batch.version)
         _keep_previous(workspace, spec, batch, staged, commit)
-        _commit(target, spec, batch, staged, commit)
+        commit_batch(target, spec, batch, staged, commit)
+    settle(workspace, batch)
     remove_staging(batch.path)
     return RefreshedTable(
         f"{batch.project}.{batch.table}", version(target), batch.rows, str(batch.mode), batch.why,
         checked.quarantined, batch.as_of,
     )  # fmt: skip
-
-
-def new_record(workspace: Workspace, project: LoadedProject, batch: StagedBatch) -> CommitRecord:
-    """The record of the commit that merges a batch."""
-    commit = record(
-        parse_as_of(batch.as_of), batch.inputs, folder=project.folder, definition=batch.definition,
-        run=workspace.lineage.run,
-    )  # fmt: skip
-    return replace(commit, input_ids=batch.input_ids, batch=batch.id, backfill=batch.backfill)
 
 
 def _keep_previous(
@@ -150,52 +140,3 @@ def _keep_previous(
         properties={"penstock.writer": "deltalake"},
     )  # fmt: skip
     upsert(path, fill_missing(rows, path), [*spec.key_columns, KNOWN_AT], commit)
-
-
-def _commit(target: str, spec: FeatureTable, batch: StagedBatch, staged: "pa.Table", commit: CommitRecord) -> None:
-    """Appends (new keys only) or merges; refused where another refresh has left its mark since the plan."""
-    from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
-    from deltalake.exceptions import CommitFailedError
-
-    consumer = app_id(batch.project, batch.table)
-    table = DeltaTable(target)
-    if table.transaction_version(consumer) != batch.planned_mark:
-        raise _overtaken(target, batch)
-    properties = CommitProperties(
-        custom_metadata={"userMetadata": commit.to_json()},
-        app_transactions=[Transaction(consumer, batch.planned_version + 1)],
-    )
-    try:
-        if _has_only_inserts(staged):
-            rows = fill_missing(staged.select(stored_names(spec)), target)
-            write_deltalake(table, rows, mode="append", commit_properties=properties)
-        else:
-            _merge(table, spec, staged.drop_columns([PREVIOUS]), properties)
-    except CommitFailedError as error:
-        raise _overtaken(target, batch) from error
-
-
-def _overtaken(target: str, batch: StagedBatch) -> ServiceError:
-    last = latest_record(target)
-    return ServiceError(
-        f"{batch.project}.{batch.table}: another writer (as of {last.as_of if last else 'unknown'}) was faster; "
-        "run the refresh again, it goes on from there"
-    )
-
-
-def _has_only_inserts(staged: "pa.Table") -> bool:
-    import pyarrow.compute as compute
-
-    return set(compute.unique(staged[CHANGE]).to_pylist()) <= {str(Change.INSERT)}
-
-
-def _merge(table: "DeltaTable", spec: FeatureTable, rows: "pa.Table", properties: "CommitProperties") -> None:
-    keys = " AND ".join(f"t.{quote(key)} = s.{quote(key)}" for key in spec.key_columns)
-    values = {quote(name): f"s.{quote(name)}" for name in stored_names(spec)}
-    (
-        table.merge(rows, keys, source_alias="s", target_alias="t", commit_properties=properties)
-        .when_matched_delete(f"s.{CHANGE} = '{Change.DELETE}'")
-        .when_matched_update(values)
-        .when_not_matched_insert(values, predicate=f"s.{CHANGE} <> '{Change.DELETE}'")
-        .execute()
-    )  # fmt: skip

@@ -10,17 +10,30 @@ The table's own commit records input versions and as_of, and carries Delta's txn
 after one mark, one commits and the other is refused.
 """
 
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from penstock.clock import to_text
 from penstock.errors import NothingToDo, SpecError, TableError
+from penstock.features.commits import commit_batch, new_record
 from penstock.features.inputs import quote, sql_moment
 from penstock.features.known import KNOWN_AT
 from penstock.features.plan import Plan, make_plan
-from penstock.features.staging import CHANGE, PREVIOUS, Change, StagedBatch, new_staging, stored_names
+from penstock.features.readmission import settle_all
+from penstock.features.staging import (
+    CHANGE,
+    PREVIOUS,
+    Change,
+    Mode,
+    StagedBatch,
+    new_staging,
+    remove_staging,
+    stored_names,
+)
 from penstock.features.touched import restrict, semi_join, touched_groups
 from penstock.lakehouse.records import BackfillProgress
+from penstock.lakehouse.small_tables import read_arrow
 from penstock.spec.functions import load_function
 from penstock.spec.loading import LoadedProject
 from penstock.spec.project import FeatureTable
@@ -52,8 +65,20 @@ def stage_table(workspace: Workspace, project_name: str, table_name: str, as_of:
             rows = difference(with_known_at(output, spec, plan, as_of), None if plan.is_empty else current, spec)
             batch = write_staging(workspace, project, table_name, rows, plan, as_of, as_of)
     if batch.rows == 0:
+        if batch.mode is Mode.FULL:
+            settle_all(workspace, project_name, table_name)
         raise NothingToDo(f"{project_name}.{table_name}: nothing changed as of {to_text(as_of)} ({plan.why})")
     return batch
+
+
+def _record_reached(
+    workspace: Workspace, project: LoadedProject, spec: FeatureTable, plan: Plan, batch: StagedBatch
+) -> None:
+    """Records that a table is as it was up to a later as_of: a row that comes for a moment before it is late."""
+    if plan.last is not None:
+        staged = read_arrow(batch.path, version=batch.version)
+        commit_batch(plan.path, spec, batch, staged, new_record(workspace, project, batch))
+    remove_staging(batch.path)
 
 
 def feature_table(project: LoadedProject, name: str) -> FeatureTable:
@@ -74,15 +99,20 @@ def write_staging(
     batch, path = new_staging(workspace, project.name, table)
     rows.write.format("delta").save(path)
     staged = DeltaTable(path)
-    finished = plan.last.backfill if plan.last else None
     return StagedBatch(
         id=batch, project=project.name, table=table, path=path, version=staged.version(), rows=staged.count(),
         mode=plan.mode, why=plan.why, as_of=to_text(as_of), known_at=to_text(known_at),
         inputs={name: found.version for name, found in plan.inputs.items()},
         input_ids={name: found.id for name, found in plan.inputs.items()},
         planned_mark=plan.mark, planned_version=plan.version, definition=plan.definition,
-        backfill=backfill or finished,
+        backfill=backfill or _carried(plan),
     )  # fmt: skip
+
+
+def _carried(plan: Plan) -> BackfillProgress | None:
+    """The table's last backfill; one that was not finished is, where everything is computed."""
+    found = plan.last.backfill if plan.last else None
+    return replace(found, finished=True) if found is not None and plan.mode is Mode.FULL else found
 
 
 def transform(

@@ -31,16 +31,27 @@ class LandSourceOperator(PenstockOperator):
 
 
 class StageFeatureTableOperator(PenstockOperator):
-    """Computes what a feature table lacks into a staging table. XCom: the staged batch (a reference)."""
+    """Computes what a feature table lacks into a staging table. XCom: the staged batch (a reference).
+
+    Where the run's parameter `backfill` names the table, its rows are first computed again, piece by piece; a try
+    after a kill goes on with the piece that was not finished.
+    """
 
     def __init__(self, *, table: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.table = table
 
-    def run(self, workspace: Workspace, as_of: datetime, context: Context) -> Any:  # noqa: ARG002
-        """Calls penstock.features.refresh.stage_table."""
+    def run(self, workspace: Workspace, as_of: datetime, context: Context) -> Any:
+        """Calls penstock.features.backfill.backfill_table where asked to, and penstock.features.refresh.stage_table."""
+        from penstock.features.backfill import backfill_table, check_tables, parse_request
         from penstock.features.refresh import stage_table
 
+        params = context.get("params") or {}
+        request = parse_request(params.get("backfill"), params.get("backfill_from"), params.get("backfill_until"))
+        check_tables(workspace.project(self.project), request)
+        if request is not None and self.table in request.tables:
+            done = backfill_table(workspace, self.project, self.table, as_of, request, say=self.log.info)
+            self.log.info("%s: %s rows changed in %s pieces", done.table, done.rows, done.pieces)
         batch = stage_table(workspace, self.project, self.table, as_of)
         self.log.info("%s: %s rows staged, %s (%s)", batch.table, batch.rows, batch.mode, batch.why)
         return batch

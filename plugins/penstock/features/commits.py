@@ -1,0 +1,79 @@
+"""The commits of a refresh: a batch and the record of what it was made from, once."""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from penstock.clock import parse_as_of
+from penstock.errors import ServiceError
+from penstock.features.inputs import quote
+from penstock.features.staging import CHANGE, PREVIOUS, Change, StagedBatch, app_id, stored_names
+from penstock.lakehouse.records import CommitRecord, latest_record, record
+from penstock.lakehouse.small_tables import fill_missing
+from penstock.spec.loading import LoadedProject
+from penstock.spec.project import FeatureTable
+from penstock.workspace import Workspace
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from deltalake import CommitProperties, DeltaTable
+
+
+def new_record(workspace: Workspace, project: LoadedProject, batch: StagedBatch) -> CommitRecord:
+    """The record of the commit that merges a batch."""
+    commit = record(
+        parse_as_of(batch.as_of), batch.inputs, folder=project.folder, definition=batch.definition,
+        run=workspace.lineage.run,
+    )  # fmt: skip
+    return replace(commit, input_ids=batch.input_ids, batch=batch.id, backfill=batch.backfill)
+
+
+def commit_batch(target: str, spec: FeatureTable, batch: StagedBatch, staged: "pa.Table", commit: CommitRecord) -> None:
+    """Appends (new keys only, or nothing at all) or merges staged rows, in one commit with its record and mark.
+
+    Raises ServiceError where another refresh has left its mark since the plan.
+    """
+    from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
+    from deltalake.exceptions import CommitFailedError
+
+    consumer = app_id(batch.project, batch.table)
+    table = DeltaTable(target)
+    if table.transaction_version(consumer) != batch.planned_mark:
+        raise _overtaken(target, batch)
+    properties = CommitProperties(
+        custom_metadata={"userMetadata": commit.to_json()},
+        app_transactions=[Transaction(consumer, batch.planned_version + 1)],
+    )
+    try:
+        if _has_only_inserts(staged):
+            rows = fill_missing(staged.select(stored_names(spec)), target)
+            write_deltalake(table, rows, mode="append", commit_properties=properties)
+        else:
+            _merge(table, spec, staged.drop_columns([PREVIOUS]), properties)
+    except CommitFailedError as error:
+        raise _overtaken(target, batch) from error
+
+
+def _overtaken(target: str, batch: StagedBatch) -> ServiceError:
+    last = latest_record(target)
+    return ServiceError(
+        f"{batch.project}.{batch.table}: another writer (as of {last.as_of if last else 'unknown'}) was faster; "
+        "run the refresh again, it goes on from there"
+    )
+
+
+def _has_only_inserts(staged: "pa.Table") -> bool:
+    import pyarrow.compute as compute
+
+    return set(compute.unique(staged[CHANGE]).to_pylist()) <= {str(Change.INSERT)}
+
+
+def _merge(table: "DeltaTable", spec: FeatureTable, rows: "pa.Table", properties: "CommitProperties") -> None:
+    keys = " AND ".join(f"t.{quote(key)} = s.{quote(key)}" for key in spec.key_columns)
+    values = {quote(name): f"s.{quote(name)}" for name in stored_names(spec)}
+    (
+        table.merge(rows, keys, source_alias="s", target_alias="t", commit_properties=properties)
+        .when_matched_delete(f"s.{CHANGE} = '{Change.DELETE}'")
+        .when_matched_update(values)
+        .when_not_matched_insert(values, predicate=f"s.{CHANGE} <> '{Change.DELETE}'")
+        .execute()
+    )  # fmt: skip

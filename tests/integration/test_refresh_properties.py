@@ -1,0 +1,158 @@
+"""Whatever happens to the raw tables, and whenever it is refreshed: a feature table equals its full recomputation.
+
+And its history says what it said at each as_of: both are held against a plain model in Python.
+"""
+
+import os
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from penstock.errors import NothingToDo
+from penstock.features.known import KNOWN_AT, KNOWN_UNTIL, history_name
+from penstock.workspace import Workspace
+from tests.integration.refreshing import moment
+from tests.integration.shop import Shop, open_shop
+
+EXAMPLES = int(os.environ.get("PENSTOCK_PROPERTY_EXAMPLES", "6"))
+START = moment("2024-01-10")
+STORES = ["a", "b", "c"]
+Key = tuple[str, pd.Timestamp]
+Values = tuple[float, ...]
+
+stores, regions = st.sampled_from(STORES), st.sampled_from(["north", "south"])
+hours = st.integers(-60, 6)
+mutations = st.one_of(
+    st.tuples(st.just("insert"), stores, hours, st.integers(-3, 20), st.integers(1, 9)),
+    st.tuples(st.just("update"), st.integers(0, 20), stores, hours, st.integers(1, 9)),
+    st.tuples(st.just("delete"), st.integers(0, 20)),
+    st.tuples(st.just("move"), stores, regions),
+    st.tuples(st.just("close"), stores),
+)
+steps = st.lists(
+    st.tuples(st.lists(mutations, min_size=1, max_size=4), st.integers(0, 40)), min_size=2, max_size=4
+)  # fmt: skip
+
+
+@dataclass
+class Model:
+    """What a feature table must say: its rows, and the versions that ended."""
+
+    rows: dict[Key, tuple[Values, datetime]] = field(default_factory=dict)
+    ended: dict[tuple[Key, datetime], tuple[Values, datetime]] = field(default_factory=dict)
+    reached: datetime | None = None
+
+    def refresh(self, expected: dict[Key, Values], as_of: datetime) -> None:
+        """What a refresh as of a moment does."""
+        for key in {*self.rows, *expected}:
+            now, (before, known) = expected.get(key), self.rows.get(key, (None, None))
+            if now == before:
+                continue
+            if before is not None:
+                self.ended[key, known] = (before, as_of)
+            if now is None:
+                del self.rows[key]
+                continue
+            is_late = before is not None or (self.reached is not None and key[1] <= self.reached)
+            self.rows[key] = (now, as_of if is_late else key[1].to_pydatetime())
+        if self.rows or self.reached is not None:
+            self.reached = as_of
+
+
+@settings(
+    max_examples=EXAMPLES, deadline=None, derandomize=True, database=None,
+    phases=(Phase.generate, Phase.shrink) if EXAMPLES > 50 else (Phase.generate,),
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
+)  # fmt: skip
+@given(steps)
+def test_a_refreshed_table_equals_its_full_recomputation(
+    make_workspace: Callable[..., Workspace], story: list[tuple[list[tuple[Any, ...]], int]]
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        shop = open_shop(make_workspace, Path(folder))
+        shop.add("stores", *({"store": name, "region": "north", "known_at": START} for name in STORES[:2]))
+        base = [("insert", name, -day * 24, 0, 5) for name in STORES for day in range(1, 5)]
+        clock, number = START, 0
+        models = {"store_daily": Model(), "region_daily": Model()}
+        for changes, advance in [(base, 0), *story]:
+            for change in changes:
+                number += 1
+                mutate(shop, change, clock, number)
+            clock += timedelta(hours=advance)
+            check(shop, models, clock)
+
+
+def mutate(shop: Shop, change: tuple[Any, ...], clock: datetime, number: int) -> None:
+    """Applies one change to a raw table."""
+    kind, *about = change
+    if kind == "insert":
+        store, at, known, amount = about
+        row = {"id": number, "store": store, "at": clock + timedelta(hours=at), "amount": float(amount)}
+        shop.add("orders", {**row, "known_at": clock + timedelta(hours=known)})
+    elif kind == "update":
+        order, store, at, amount = about
+        moved = clock + timedelta(hours=at)
+        literal = f"arrow_cast('{moved.isoformat()}', 'Timestamp(Microsecond, Some(\"UTC\"))')"
+        new = {"store": f"'{store}'", "at": literal, "amount": f"{amount}.0"}
+        shop.raw("orders").update(updates=new, predicate=f"id = {order}")
+    elif kind == "delete":
+        shop.raw("orders").delete(f"id = {about[0]}")
+    else:
+        shop.raw("stores").delete(f"store = '{about[0]}'")
+        if kind == "move":
+            shop.add("stores", {"store": about[0], "region": about[1], "known_at": clock})
+
+
+def check(shop: Shop, models: dict[str, Model], as_of: datetime) -> None:
+    """Refreshes both tables, and compares them and their histories with the models."""
+    orders, places = (shop.raw(name).to_pyarrow_table().to_pandas() for name in ("orders", "stores"))
+    orders, places = (frame[frame["known_at"] <= as_of] for frame in (orders, places))
+    orders = orders.assign(event_time=orders["at"].dt.floor("D") + pd.Timedelta(days=1))
+    orders = orders[orders["event_time"] <= as_of]
+    expected = {
+        "store_daily": summary(orders, "store", {"total": ("amount", "sum"), "orders": ("amount", "size")}),
+        "region_daily": summary(orders.merge(places, on="store"), "region", {"total": ("amount", "sum")}),
+    }
+    for table, model in models.items():
+        model.refresh(expected[table], as_of)
+        with suppress(NothingToDo):
+            shop.refresh(table, as_of)
+        key = table.partition("_")[0]
+        found = shop.rows(table, [key, "event_time"])
+        assert contents(found, key) == model.rows, table
+        history = shop.rows(history_name(table), [key, "event_time"])
+        ended = {
+            ((row[key], row["event_time"]), row[KNOWN_AT]): (values(row, key), row[KNOWN_UNTIL])
+            for row in history.to_dict("records")
+        }
+        assert ended == model.ended, table
+
+
+def summary(frame: pd.DataFrame, key: str, aggregates: dict[str, tuple[str, str]]) -> dict[Key, Values]:
+    """The full recomputation."""
+    grouped = frame.groupby([key, "event_time"]).agg(**aggregates)
+    return {
+        index: tuple(float(value) for value in row)
+        for index, row in zip(grouped.index, grouped.to_numpy(), strict=True)
+    }
+
+
+def contents(frame: pd.DataFrame, key: str) -> dict[Key, tuple[Values, datetime]]:
+    """A stored table by key: its values, and when they became known."""
+    return {
+        (row[key], row["event_time"]): (values(row, key), row[KNOWN_AT].to_pydatetime())
+        for row in frame.to_dict("records")
+    }
+
+
+def values(row: dict[str, Any], key: str) -> Values:
+    """The features of a stored row."""
+    return tuple(float(row[name]) for name in row if name not in (key, "event_time", KNOWN_AT, KNOWN_UNTIL))
