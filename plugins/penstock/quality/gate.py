@@ -1,18 +1,22 @@
 """The gate of a batch: validated, reported, its bad rows in quarantine; or stopped."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import TypeVar
 
 from penstock.errors import GateError
 from penstock.gates import Outcome
+from penstock.quality.history import history_checks
 from penstock.quality.quarantine import quarantine_rows, read_entries
 from penstock.quality.release import accepted_rows, close_replaced
 from penstock.quality.report import write_report
+from penstock.quality.statistics import measure, read_statistics, write_statistics
 from penstock.quality.suite import load_suite
-from penstock.quality.validation import good_rows, validate_batch
+from penstock.quality.validation import BatchResult, good_rows, validate_batch
 from penstock.spec.loading import LoadedProject
 from penstock.spec.project import Column
+from penstock.spec.suite import History
 from penstock.workspace import Workspace
 
 _Frame = TypeVar("_Frame")
@@ -32,6 +36,8 @@ def check_batch(
     entries = read_entries(workspace, project.name, table)
     accepted = accepted_rows(entries, columns)
     result = validate_batch(frame, suite, keys, table, columns, accepted=accepted)  # type: ignore[arg-type]
+    if suite is not None and suite.history is not None and result.passed:
+        result = _held_against_history(workspace, project, table, frame, result, suite.history, columns, keys, as_of)
     report = write_report(workspace, project.name, table, result, as_of)
     if not result.passed:
         failed = [check.detail for check in result.verdict.checks if check.outcome is Outcome.FAIL]
@@ -43,3 +49,19 @@ def check_batch(
     good = good_rows(frame, result, keys)
     close_replaced(workspace, project.name, entries, good, keys, columns, as_of)  # type: ignore[arg-type]
     return good, result.bad_count
+
+
+def _held_against_history(
+    workspace: Workspace, project: LoadedProject, table: str, frame: _Frame, result: BatchResult, history: History,
+    columns: Mapping[str, Column], keys: Sequence[str], as_of: datetime,
+) -> BatchResult:  # fmt: skip
+    """The result with checks of its good rows against earlier batches; their figures are stored for later ones."""
+    spec = project.spec
+    clock = spec.sources[table].available_at if table in spec.sources else spec.feature_tables[table].event_time
+    past = read_statistics(workspace, project.name, table, as_of, history.batches)
+    before = past["as_of"].max().to_pydatetime() if len(past) else None
+    found = measure(good_rows(frame, result, keys), columns, clock, as_of, before)  # type: ignore[arg-type]
+    checks = (*result.verdict.checks, *history_checks(history, found, past))
+    verdict = replace(result.verdict, checks=checks)
+    write_statistics(workspace, project.name, table, found, as_of, verdict.outcome)
+    return replace(result, verdict=verdict)
