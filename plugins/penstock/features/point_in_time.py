@@ -10,6 +10,7 @@ A feature row with the prediction time itself counts (event_time <= prediction t
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import reduce
 from typing import TYPE_CHECKING
 
 from penstock.errors import TableError
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 PREDICTION_TIME = "prediction_time"
 _AT = "__at"
 _BUCKET = "__bucket"
+_ENTITY_BUCKET = "__entity_bucket"
 _ROWS_IN_A_BUCKET = 8
 _LARGEST_EXPANSION = 16
 _OUTLIERS = 0.01
@@ -51,7 +53,7 @@ def join_features(
 
     kept = list(entities.columns if keep is None else dict.fromkeys(keep))
     _refuse_taken(kept, lookups)
-    keyed = entities.select(
+    joined = entities.select(
         *(F.col(quote(name)) for name in dict.fromkeys([*kept, time])),
         *(
             F.expr(expression).alias(_key(number, place))
@@ -59,10 +61,12 @@ def join_features(
             for place, expression in enumerate(lookup.keys.values())
         ),
     )
-    kinds = {field.name: field.dataType for field in keyed.schema.fields}
-    joined = keyed
-    for number, lookup in enumerate(lookups):
-        joined = _join(spark, joined, kinds, number, lookup, tables, as_of, time, as_known)
+    kinds = {field.name: field.dataType for field in joined.schema.fields}
+    sides = [
+        _FeatureSide.of(spark, number, lookup, tables, as_of, kinds, as_known) for number, lookup in enumerate(lookups)
+    ]
+    for side, grid in zip(sides, _grids(sides), strict=True):
+        joined = side.join(joined, grid, time)
     looked_up = [lookup.output_name(name) for lookup in lookups for name in lookup.features]
     return joined.select(*map(quote, [*kept, *looked_up]), *map(matched, range(len(lookups))))
 
@@ -89,53 +93,68 @@ def _refuse_taken(kept: Sequence[str], lookups: Sequence[Lookup]) -> None:
             taken[name] = f"a feature of {lookup.table}"
 
 
-def _join(
-    spark: "SparkSession", entities: "DataFrame", kinds: dict[str, "DataType"], number: int, lookup: Lookup,
-    tables: dict[str, InputTable], as_of: datetime, time: str, as_known: bool,
-) -> "DataFrame":  # fmt: skip
-    from pyspark.sql.connect import functions as F
+@dataclass(frozen=True)
+class _FeatureSide:
+    """The rows of one lookup's table: columns `__k0`, … (keys), `__from`, `__until`, `__v0`, … (features)."""
 
-    table = tables[lookup.table]
-    rows = table.read(spark, as_of)
-    _require(rows.columns, [*lookup.keys, table.available_at, *lookup.features], table)
-    _require_types(kinds, {field.name: field.dataType for field in rows.schema.fields}, number, lookup, table)
-    keys = list(lookup.keys)
-    if as_known:
-        history = tables.get(history_name(lookup.table))
-        old = history.read(spark, as_of) if history is not None else None
-        spans = valid_versions(rows, old, keys, table.available_at)
-    else:
-        spans = valid_rows(rows, keys, table.available_at)
-    spans = _limited(spans, lookup.max_age, table.available_at)
-    grid = _Grid.over(spans if as_known else rows.withColumn(FROM, F.col(quote(table.available_at))), keys)
-    if grid is None:
-        spans, grid = spans.limit(0), _Grid(1, 0, 0, 0)
-    key_names = [f"__k{place}" for place in range(len(keys))]
-    values = [f"__v{place}" for place in range(len(lookup.features))]
-    buckets = F.explode(F.sequence(grid.bucket(F.col(FROM)), grid.last_bucket(F.col(UNTIL)))).alias(_BUCKET)
-    right = spans.select(
-        *(F.col(quote(name)).alias(key) for key, name in zip(key_names, keys, strict=True)), FROM, UNTIL,
-        *(F.col(quote(name)).alias(value) for value, name in zip(values, lookup.features, strict=True)), buckets,
-    )  # fmt: skip
-    if grid.rows * (len(keys) + len(values) + 3) <= _BROADCAST_CELLS:
-        right = F.broadcast(right)
-    moment = F.col(quote(time)) - F.expr(f"INTERVAL {int(lookup.offset.total_seconds())} SECOND")
-    left = entities.withColumn(_AT, moment).withColumn("__entity_bucket", grid.bucket(F.col(_AT)))
-    same = F.col("__entity_bucket") == F.col(_BUCKET)
-    for place, key in enumerate(key_names):
-        same &= F.col(_key(number, place)) == F.col(key)
-    within = (F.col(_AT) >= F.col(FROM)) & (F.col(UNTIL).isNull() | (F.col(_AT) < F.col(UNTIL)))
-    defaults = {name: F.lit(value).cast(rows.schema[name].dataType) for name, value in lookup.defaults.items()}
-    return left.join(right, same & within, "left").select(
-        *map(quote, entities.columns),
-        *(
-            (F.coalesce(F.col(value), defaults[name]) if name in defaults else F.col(value)).alias(
-                lookup.output_name(name)
-            )
-            for value, name in zip(values, lookup.features, strict=True)
-        ),
-        F.col(FROM).isNotNull().alias(matched(number)),
-    )
+    number: int
+    lookup: Lookup
+    types: dict[str, "DataType"]
+    spans: "DataFrame"
+
+    @classmethod
+    def of(
+        cls, spark: "SparkSession", number: int, lookup: Lookup, tables: dict[str, InputTable], as_of: datetime,
+        kinds: dict[str, "DataType"], as_known: bool,
+    ) -> "_FeatureSide":  # fmt: skip
+        """Raises TableError where the table does not have what the lookup needs, or keys of other types."""
+        from pyspark.sql.connect import functions as F
+
+        table = tables[lookup.table]
+        rows, time, keys = table.read(spark, as_of), table.available_at, list(lookup.keys)
+        types = {field.name: field.dataType for field in rows.schema.fields}
+        _require(list(types), [*keys, time, *lookup.features], table)
+        _require_types(kinds, types, number, lookup, table)
+        if as_known:
+            history = tables.get(history_name(lookup.table))
+            old = history.read(spark, as_of) if history is not None else None
+            spans = valid_versions(rows, old, keys, time)
+        else:
+            spans = valid_rows(rows, keys, time)
+        spans = _limited(spans, lookup.max_age, time).select(
+            *(F.col(quote(name)).alias(f"__k{place}") for place, name in enumerate(keys)), FROM, UNTIL,
+            *(F.col(quote(name)).alias(f"__v{place}") for place, name in enumerate(lookup.features)),
+        )  # fmt: skip
+        return cls(number, lookup, types, spans)
+
+    def join(self, entities: "DataFrame", grid: "_Grid", time: str) -> "DataFrame":
+        """Entity rows with the features and whether a row was found."""
+        from pyspark.sql.connect import functions as F
+
+        buckets = F.sequence(grid.bucket(F.col(FROM)), grid.last_bucket(F.col(UNTIL)))
+        right = self.spans.select("*", F.explode(buckets).alias(_BUCKET))
+        if grid.rows * (len(self.lookup.keys) + len(self.lookup.features) + 3) <= _BROADCAST_CELLS:
+            right = F.broadcast(right)
+        moment = F.col(quote(time)) - F.expr(f"INTERVAL {int(self.lookup.offset.total_seconds())} SECOND")
+        left = entities.withColumn(_AT, moment).withColumn(_ENTITY_BUCKET, grid.bucket(F.col(_AT)))
+        condition = F.col(_ENTITY_BUCKET) == F.col(_BUCKET)
+        for place in range(len(self.lookup.keys)):
+            condition &= F.col(_key(self.number, place)) == F.col(f"__k{place}")
+        condition &= (F.col(_AT) >= F.col(FROM)) & (F.col(UNTIL).isNull() | (F.col(_AT) < F.col(UNTIL)))
+        joined = left.join(right, condition, "left").select("*", F.col(FROM).isNotNull().alias(matched(self.number)))
+        found = {self.lookup.output_name(name): self._value(place) for place, name in enumerate(self.lookup.features)}
+        return joined.withColumns(found).drop(
+            _AT, _ENTITY_BUCKET, _BUCKET, FROM, UNTIL, *(f"__k{place}" for place in range(len(self.lookup.keys))),
+            *(f"__v{place}" for place in range(len(self.lookup.features))),
+        )  # fmt: skip
+
+    def _value(self, place: int) -> "Column":
+        from pyspark.sql.connect import functions as F
+
+        value, name = F.col(f"__v{place}"), self.lookup.features[place]
+        if name not in self.lookup.defaults:
+            return value
+        return F.coalesce(value, F.lit(self.lookup.defaults[name]).cast(self.types[name]))
 
 
 def _limited(spans: "DataFrame", max_age: timedelta | None, time: str) -> "DataFrame":
@@ -163,31 +182,16 @@ class _Grid:
     rows: int
 
     @classmethod
-    def over(cls, rows: "DataFrame", keys: Sequence[str]) -> "_Grid | None":
-        """The grid for feature rows with their times in `__from`; None where there are none.
+    def of(cls, rows: int, keys: int, most: int, low: int, high: int) -> "_Grid":
+        """The grid for so many rows of so many keys between two moments, of which one key has `most`.
 
         The width is what a key's rows are apart on average, and less (down to 16 rows for each feature row) where
-        one key has many more rows than others. The outermost hundredth of the times does not count: one row
-        of 1970 for each key would make the buckets of all others too wide.
+        one key has many more rows than others.
         """
-        from pyspark.sql.connect import functions as F
-        from pyspark.sql.connect.window import Window
-
-        sizes = rows.select(
-            F.unix_micros(FROM).alias("at"), F.count(F.lit(1)).over(Window.partitionBy(*map(quote, keys))).alias("n")
-        )
-        bounds = F.percentile_approx("at", [_OUTLIERS, 1 - _OUTLIERS], 1000)
-        found = sizes.agg(
-            F.count(F.lit(1)).alias("rows"), F.sum(1 / F.col("n")).alias("keys"), F.max("n").alias("most"),
-            bounds.alias("bounds"),
-        ).collect()[0]  # fmt: skip
-        if not found["rows"]:
-            return None
-        low, high = found["bounds"]
-        count, reach = found["rows"], max(high - low, 1)
-        spacing = reach * round(found["keys"]) / count
-        width = max(1, int(max(min(spacing, _ROWS_IN_A_BUCKET * reach / found["most"]), spacing / _LARGEST_EXPANSION)))
-        return cls(width, low // width, high // width, count + int(reach / width * found["keys"]))
+        reach = max(high - low, 1)
+        spacing = reach * keys / rows
+        width = max(1, int(max(min(spacing, _ROWS_IN_A_BUCKET * reach / most), spacing / _LARGEST_EXPANSION)))
+        return cls(width, low // width, high // width, rows + int(reach / width * keys))
 
     def bucket(self, moment: "Column") -> "Column":
         """The bucket of a moment."""
@@ -201,6 +205,36 @@ class _Grid:
         from pyspark.sql.connect import functions as F
 
         return F.when(until.isNull(), F.lit(self.last).cast("bigint")).otherwise(self.bucket(until))
+
+
+def _grids(sides: Sequence[_FeatureSide]) -> list[_Grid]:
+    """The grid of each feature side, found by one query.
+
+    The outermost hundredth of the times does not count: one row of 1970 for each key would make all buckets
+    too wide.
+    """
+    from pyspark.sql.connect import functions as F
+    from pyspark.sql.connect.window import Window
+
+    measured = []
+    for side in sides:
+        of_key = Window.partitionBy(*(f"__k{place}" for place in range(len(side.lookup.keys))))
+        sizes = side.spans.select(F.unix_micros(FROM).alias("at"), F.count(F.lit(1)).over(of_key).alias("n"))
+        bounds = F.percentile_approx("at", [_OUTLIERS, 1 - _OUTLIERS], 1000)
+        measured.append(
+            sizes.agg(
+                F.lit(side.number).alias("number"), F.count(F.lit(1)).alias("rows"), F.sum(1 / F.col("n")).alias("keys"),
+                F.max("n").alias("most"), bounds.alias("bounds"),
+            )
+        )  # fmt: skip
+    if not measured:
+        return []
+    union = reduce(lambda one, other: one.unionByName(other), measured)
+    found = sorted(union.collect(), key=lambda row: row["number"])
+    return [
+        _Grid.of(row["rows"], round(row["keys"]), row["most"], *row["bounds"]) if row["rows"] else _Grid(1, 0, 0, 0)
+        for row in found
+    ]
 
 
 def _require(columns: list[str], wanted: list[str], table: InputTable) -> None:

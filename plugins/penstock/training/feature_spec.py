@@ -16,7 +16,7 @@ PATH_IN_MODEL = f"extra_files/{FILE_NAME}"  # where MLflow puts a model's extra 
 def feature_spec(
     project: LoadedProject, model_name: str, columns: FeatureColumns, training_set: TrainingSet, trained_until: str
 ) -> dict[str, Any]:
-    """JSON values: entity, label, lookups, on-demand features, all features with types, and what it was trained from."""
+    """JSON values: entity, label, lookups, on-demand features, features with types, and what it was trained from."""
     model = project.model(model_name)
     return {
         "project": project.name,
