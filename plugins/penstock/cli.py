@@ -16,6 +16,7 @@ from rich.table import Table
 
 from penstock.commands import online
 from penstock.commands import quarantine as quarantine_commands
+from penstock.commands import suite as suite_commands
 from penstock.commands.lineage import lineage as lineage_command
 from penstock.commands.maintain import maintain
 from penstock.commands.projects import print_projects
@@ -215,6 +216,9 @@ _quarantine.command(name="list")(explains_errors(quarantine_commands.list_rows))
 _quarantine.command()(explains_errors(quarantine_commands.accept))
 _quarantine.command()(explains_errors(quarantine_commands.correct))
 app.add_typer(_quarantine, name="quarantine")
+_suite = typer.Typer(help="Suites of expectations.", no_args_is_help=True, callback=lambda: None)
+_suite.command()(explains_errors(suite_commands.propose))
+app.add_typer(_suite, name="suite")
 
 
 @app.command()
