@@ -1,15 +1,18 @@
 """What a pipeline function is about: a project (and a model) in an environment, and the assets between pipelines."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from airflow.sdk import Asset
+from airflow.sdk import Asset, AssetWatcher
 
+from penstock.lakehouse.addresses import Addresses
 from penstock.spec.environment import Environment
 from penstock.spec.graph import feature_table_order, used_projects
 from penstock.spec.loading import LoadedProject, project_names
 from penstock.spec.project import Model
+from penstock.triggers.table_version import TableVersionTrigger
 
 
 @dataclass(frozen=True)
@@ -41,15 +44,30 @@ class Scope:
         """The feature tables, each after its inputs."""
         return feature_table_order(self.project_spec.spec)
 
+    @property
+    def online_tables(self) -> list[str]:
+        """The feature tables whose newest values are kept in an online store."""
+        tables = self.project_spec.spec.feature_tables
+        return [name for name in self.feature_tables if tables[name].online_settings is not None]
+
     def dag_id(self, pipeline: str) -> str:
         """The id of another pipeline's DAG for the same project or model."""
-        per_project = pipeline == "feature_refresh"
+        per_project = pipeline in ("feature_refresh", "table_maintenance", "quarantine_release")
         return f"{self.project}.{pipeline}" if per_project else f"{self.project}.{self.model}.{pipeline}"
 
     @property
     def raw_data(self) -> Asset:
-        """Others tell by an event of this asset that raw data arrived."""
-        return self._asset("raw_data")
+        """Others tell by an event of this asset that raw data arrived; watchers see it in the tables of `watch`."""
+        addresses = Addresses(self.environment.lakehouse)
+        watchers = []
+        for name, source in self.project_spec.spec.sources.items():
+            if source.watch:
+                address = f"{self.project}.{name}"
+                trigger = TableVersionTrigger(
+                    path=addresses.writable(address), address=address, every=source.watch.total_seconds()
+                )
+                watchers.append(AssetWatcher(name=address, trigger=trigger))
+        return self._named(self.project, "raw_data", watchers=watchers)
 
     @property
     def features(self) -> Asset:
@@ -83,7 +101,10 @@ class Scope:
     def _features_of(self, project: str) -> Asset:
         return self._named(project, "features")
 
-    def _named(self, *parts: str) -> Asset:
+    def _named(self, *parts: str, watchers: Sequence[AssetWatcher] = ()) -> Asset:
         return Asset(
-            name=".".join(parts), uri=f"penstock://{self.environment.name}/{'/'.join(parts)}", group="penstock"
+            name=".".join(parts),
+            uri=f"penstock://{self.environment.name}/{'/'.join(parts)}",
+            group="penstock",
+            watchers=list(watchers),
         )

@@ -63,6 +63,10 @@ class Addresses:
                 return path
         return None
 
+    def expected(self, address: Address | str) -> str:
+        """The path of a table that exists, or will: in this environment's own root."""
+        return self.find(address) or self.writable(address)
+
     def tables(self, project: str) -> dict[str, str]:
         """The existing tables of a project by name, with their paths; the own root's before the read-only ones'."""
         found: dict[str, str] = {}

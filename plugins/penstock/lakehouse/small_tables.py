@@ -247,6 +247,13 @@ def version(path: str) -> int:
     return DeltaTable(path).version()
 
 
+def newest_version(path: str) -> int | None:
+    """The newest version of a table; None where there is no table yet."""
+    from deltalake import DeltaTable
+
+    return DeltaTable(path).version() if DeltaTable.is_deltatable(path) else None
+
+
 def as_utc(value: datetime) -> "pd.Timestamp":
     """A moment as a UTC pandas Timestamp."""
     import pandas as pd

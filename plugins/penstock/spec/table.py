@@ -58,7 +58,21 @@ class Source(Spec):
         description="function(after, until) -> pandas.DataFrame: the rows with after < available_at <= until "
         "(after=None: from the beginning)",
     )
+    watch: Duration | None = Field(
+        default=None,
+        description="for a table that others fill: how often to look for a new version, which starts feature_refresh",
+    )
+    cluster_by: list[Name] = Field(
+        default_factory=list,
+        description="columns that queries filter by: table_maintenance sorts the files along them",
+    )
     expectations: Text | None = Field(default=None, description="file with the suite that each landed batch must pass")
+
+    @model_validator(mode="after")
+    def _filled_by_one(self) -> "Source":
+        if self.land is not None and self.watch is not None:
+            raise ValueError("has both land and watch: remove one of them (its own landing would start it for ever)")
+        return self
 
 
 class GrainJoin(Spec):
@@ -131,6 +145,10 @@ class FeatureTable(Spec):
     )
     columns: Annotated[dict[Name, Column], Field(min_length=1)] = Field(
         description="every column of the output, by name"
+    )
+    cluster_by: list[Name] = Field(
+        default_factory=list,
+        description="columns that queries filter by: table_maintenance sorts the files along them",
     )
     expectations: Text | None = Field(default=None, description="file with the suite that each staged batch must pass")
     online: bool | Online = Field(

@@ -1,0 +1,1 @@
+"""Sensors for DAGs of one's own. They wait in the triggerer."""

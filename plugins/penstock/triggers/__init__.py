@@ -1,0 +1,1 @@
+"""Triggers: what Airflow's triggerer waits for, so that no worker is held."""
