@@ -1,6 +1,7 @@
 """Builds the graph of an environment: declarations, commit records of the tables, and MLflow's registry."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from penstock.errors import PenstockError
@@ -19,6 +20,15 @@ from penstock.workspace import Workspace
 _HISTORY_COMMITS = 1000
 
 
+@dataclass(frozen=True)
+class _OwnTable:
+    """A table that somebody wrote from others: `inputs` by `project.table`, with the version that was read."""
+
+    table: str
+    columns: tuple[str, ...]
+    inputs: dict[str, int]
+
+
 class _Builder:
     """Collects nodes and edges; what is named but not there becomes a node that says so."""
 
@@ -26,6 +36,7 @@ class _Builder:
         self.workspace = workspace
         self.nodes: dict[str, Node] = {}
         self.edges: dict[Edge, None] = {}
+        self.own_tables: list[_OwnTable] = []
 
     def node(self, identifier: str, kind: NodeKind, version: int | None = None, note: str = "") -> None:
         """Adds a node, unless it is there."""
@@ -64,6 +75,8 @@ def build_graph(workspace: Workspace, *, registry: Registry | None = None) -> Gr
         _add_tables(builder, project)
     for project in loaded:
         _add_declarations(builder, project)
+    for own in builder.own_tables:
+        _add_unknown_columns(builder, own.inputs, own.table, own.columns, "made from")
     found = registry or registered_versions(workspace, [project.name for project in loaded])
     for version in found.versions:
         _add_version(builder, version)
@@ -113,7 +126,9 @@ def _add_table(builder: _Builder, project: LoadedProject, name: str, path: str |
         if kind is NodeKind.PREDICTIONS:
             _add_predictions(builder, project, name, stored)
         elif not isinstance(declared, FeatureTable):
-            _add_record(builder, project, table, latest_record(stored))
+            inputs = _add_record(builder, project, table, latest_record(stored))
+            if kind is NodeKind.FEATURES:
+                builder.own_tables.append(_OwnTable(table, tuple(columns), inputs))
     for column in columns:
         if not column.startswith("_"):
             builder.column(table, column)
@@ -130,9 +145,11 @@ def _kind(project: LoadedProject, name: str) -> NodeKind:
     return NodeKind.FEATURES if name in spec.feature_tables else NodeKind.TABLE
 
 
-def _add_record(builder: _Builder, project: LoadedProject, table: str, record: CommitRecord | None) -> None:
-    for name, version in (record.inputs if record else {}).items():
-        builder.edge(full_name(name, project.name), table, "made from", version)
+def _add_record(builder: _Builder, project: LoadedProject, table: str, record: CommitRecord | None) -> dict[str, int]:
+    inputs = {full_name(name, project.name): version for name, version in (record.inputs if record else {}).items()}
+    for name, version in inputs.items():
+        builder.edge(name, table, "made from", version)
+    return inputs
 
 
 def _add_predictions(builder: _Builder, project: LoadedProject, name: str, stored: Any) -> None:
@@ -187,7 +204,8 @@ def _add_unknown_columns(
     """A function's columns: each may depend on everything in its inputs."""
     for table in inputs:
         for column in columns:
-            builder.edge(table, builder.column(target, column), how)
+            if not column.startswith("_"):
+                builder.edge(table, builder.column(target, column), how)
         prefix = f"{table}."
         known = [node for node in builder.nodes.values() if node.kind is NodeKind.COLUMN and node.id.startswith(prefix)]
         for node in known:

@@ -22,11 +22,12 @@ from penstock.training.feature_spec import spec_values
 from penstock.training.model_files import EXAMPLE_ROWS, ModelParts, log_native_model
 from penstock.training.register import RegisteredVersion
 from penstock.training.run_inputs import log_inputs
-from penstock.training.runs import to_json, tracking
+from penstock.training.runs import experiment_id, to_json, tracking
 from penstock.workspace import Workspace
 
 if TYPE_CHECKING:
     import pandas as pd
+    from mlflow import MlflowClient
 
 
 @dataclass(frozen=True)
@@ -123,28 +124,52 @@ def log_given_model(
     """
     import mlflow
 
-    workspace, kept = training_set.workspace, training_set.record
+    workspace = training_set.workspace
+    with tracking(workspace) as client:
+        if mlflow.active_run() is None:
+            mlflow.set_experiment(experiment_id=experiment_id(client, name))
+            with mlflow.start_run():
+                uri = _log(client, model, training_set, name, flavor, task, requirements)
+                run_id = mlflow.active_run().info.run_id
+        else:
+            uri = _log(client, model, training_set, name, flavor, task, requirements)
+            run_id = mlflow.active_run().info.run_id
+        version = _register(client, training_set, name, uri, run_id)
+    return RegisteredVersion(name, version, run_id, training_set.record.as_of)
+
+
+def _log(
+    client: "MlflowClient", model: Any, training_set: GivenTrainingSet, name: str, flavor: str, task: Task,
+    requirements: Sequence[str],
+) -> str:  # fmt: skip
+    """Logs the model, its data and its tags to the active run; answers the model's address."""
+    import mlflow
+
     # of a training, only what logging asks for counts here
     training = Training(
         function="notebook.model", metric="none", task=task, flavor=flavor, requirements=list(requirements)
     )
-    spec = training_set.feature_spec(name, task)
-    with tracking(workspace) as client:
-        if mlflow.active_run() is None:
-            mlflow.set_experiment(name)
-        own = mlflow.start_run() if mlflow.active_run() is None else None
-        run = mlflow.active_run()
-        try:
-            parts = ModelParts(model, training_set.columns, to_json(spec), training_set.load_df().tail(EXAMPLE_ROWS))
-            uri = log_native_model(parts, training)
-            tags = _tags(training_set, name)
-            log_inputs(client, run.info.run_id, workspace, kept)
-            mlflow.set_tags(tags)
-        finally:
-            if own is not None:
-                mlflow.end_run()
-        version = mlflow.register_model(uri, name, tags=tags)
-    return RegisteredVersion(name, int(version.version), run.info.run_id, kept.as_of)
+    spec = to_json(training_set.feature_spec(name, task))
+    example = training_set.load_df().tail(EXAMPLE_ROWS)
+    uri = log_native_model(ModelParts(model, training_set.columns, spec, example), training)
+    log_inputs(client, mlflow.active_run().info.run_id, training_set.workspace, training_set.record)
+    mlflow.set_tags(_tags(training_set, name))
+    return uri
+
+
+def _register(client: "MlflowClient", training_set: GivenTrainingSet, name: str, uri: str, run_id: str) -> int:
+    from mlflow.exceptions import MlflowException
+
+    owner = training_set.workspace.project(training_set.project).spec.owner
+    try:
+        client.create_registered_model(name, tags={"penstock.project": training_set.project, "penstock.owner": owner})
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    made = client.create_model_version(
+        name, uri, run_id=run_id, model_id=uri.removeprefix("models:/"), tags=_tags(training_set, name)
+    )
+    return int(made.version)
 
 
 def _tags(training_set: GivenTrainingSet, name: str) -> dict[str, str]:
