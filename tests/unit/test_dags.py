@@ -32,7 +32,7 @@ print(json.dumps({"ids": ids, "errors": errors, "heavy": sorted(heavy)}))
 
 
 DAGS = {
-    *(f"wind_parks.{name}" for name in ("feature_refresh", "quarantine_release")),
+    *(f"wind_parks.{name}" for name in ("feature_refresh", "quarantine_release", "table_maintenance")),
     *(
         f"wind_parks.energy.{name}"
         for name in ("training", "model_promotion", "batch_inference", "monitoring", "retraining")
@@ -81,6 +81,7 @@ def test_every_project_and_model_has_its_dags_with_tags_documentation_and_parame
     assert "model_version" in found["wind_parks.energy.model_promotion"]["params"]
     assert {"table", "action", "rows", "file"} <= set(found["wind_parks.quarantine_release"]["params"])
     assert "turbine_daily.validate" in found["wind_parks.feature_refresh"]["tasks"]
+    assert {"dry_run", "retention"} <= set(found["wind_parks.table_maintenance"]["params"])
 
 
 def test_a_running_task_builds_only_its_own_dag(root: Path, tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ def check_online(workspace: Workspace, project: str, as_of: datetime) -> Verdict
     for table in online_tables(workspace, project):
         if workspace.addresses.find(f"{project}.{table}") is not None:
             found = compare_online(workspace, project, table, as_of).checks
-            checks += [replace(check, name=f"{table}.{check.name}") for check in found]
+            checks += [replace(c, name=f"{table}.{c.name}", detail=f"{table}: {c.detail}") for c in found]
     if not checks:
         raise NothingToDo(f"{project} has no tables online yet")
     verdict = Verdict("online_comparison", project, tuple(checks))

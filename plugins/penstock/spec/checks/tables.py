@@ -17,6 +17,7 @@ def check_tables(scope: Scope) -> Iterator[Fault]:
     yield from _names(scope)
     for path, _, table in scope.tables:
         yield from _keys(scope, path, table)
+        yield from scope.unknown_columns((*path, "cluster_by"), table.cluster_by, table, str(path[1]))
     for name, source in scope.project.sources.items():
         yield from _available_at(scope, ("sources", name, "available_at"), source)
     for name, table in scope.project.feature_tables.items():
