@@ -140,3 +140,201 @@ def test_several_tables_composite_keys_ages_offsets_and_defaults_match_the_searc
     assert column(found, "word_week_ago") == values(ago, "word", "none")
     missing = np.mean([row is None for row in recent])
     assert made.missing["recent"] == pytest.approx(missing)
+
+
+def versions_of(draws: np.random.Generator, *, removals: bool) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """A feature table's present rows, and the versions that were corrected or removed, with when each was known."""
+    current, old = [], []
+    number = 0
+    for park in ("a", "b", "c"):
+        for hour in sorted(set(draws.integers(0, 300, 25).tolist())):
+            known = after(hour + int(draws.integers(-5, 30)))
+            rows = []
+            for _ in range(int(draws.integers(1, 4))):
+                number += 1
+                rows.append({"park": park, "event_time": after(hour), "value": float(number), KNOWN_AT: known})
+                known += pd.Timedelta(hours=int(draws.integers(1, 60)))
+            for row, following in zip(rows, rows[1:], strict=False):
+                old.append({**row, KNOWN_UNTIL: following[KNOWN_AT]})
+            if removals and draws.random() < 0.4:
+                old.append({**rows[-1], KNOWN_UNTIL: known})
+                if draws.random() < 0.5:  # and it came back later
+                    current.append({**rows[-1], KNOWN_AT: known + pd.Timedelta(hours=20), "value": number + 0.5})
+            else:
+                current.append(rows[-1])
+    return pd.DataFrame(current), pd.DataFrame(old)
+
+
+@pytest.mark.parametrize("removals", [False, True])
+def test_values_are_those_known_at_the_prediction_time(workspace: Workspace, removals: bool) -> None:
+    draws = np.random.default_rng(2)
+    current, old = versions_of(draws, removals=removals)
+    put(workspace, "parks", current)
+    put(workspace, history_name("parks"), old)
+    entities = entity_rows(draws)
+    entities[AT] = [after(int(hour)) for hour in draws.integers(-10, 450, len(entities))]
+    lookup = Lookup(
+        table="parks", keys={"park": "park"}, features=["value"], max_age=timedelta(hours=30), offset=timedelta(hours=2)
+    )
+    made = training_set_of(workspace, PROJECT, entities, [lookup], timestamp_key=AT, as_of=AS_OF, as_known=True)
+    assert f"{PROJECT}.parks_history" in made.inputs
+    everything = pd.concat([current.assign(**{KNOWN_UNTIL: pd.NaT}), old], ignore_index=True)
+    everything[KNOWN_UNTIL] = pd.to_datetime(everything[KNOWN_UNTIL], utc=True)
+    age, offset = pd.Timedelta("30h"), timedelta(hours=2)
+    known = search(entities, everything, {"park": "park"}, max_age=age, offset=offset, as_known=True)
+    assert column(read_training_set(made), "value") == values(known, "value")
+    today = search(entities, current, {"park": "park"}, max_age=age, offset=offset)
+    assert values(today, "value") != values(known, "value")
+
+
+def test_without_history_a_null_known_at_counts_as_the_event_time(workspace: Workspace) -> None:
+    unknown = pd.Series([pd.NaT, pd.NaT, after(9)], dtype="datetime64[us, UTC]")
+    rows = {"park": ["a"] * 3, "event_time": [after(0), after(2), after(4)], "value": [1.0, 2.0, 3.0]}
+    put(workspace, "parks", pd.DataFrame(rows).assign(**{KNOWN_AT: unknown}))
+    entities = pd.DataFrame({"row": range(4), "park": "a", AT: [after(1), after(2), after(8.99), after(9)]})
+    assert known_values(workspace, entities) == [1.0, 2.0, 2.0, 3.0]
+    put(workspace, "parks", pd.DataFrame(rows))
+    assert known_values(workspace, entities) == [1.0, 2.0, 3.0, 3.0]
+
+
+def known_values(workspace: Workspace, entities: pd.DataFrame) -> list:
+    """The values of the table `parks` as they were known."""
+    made = training_set_of(
+        workspace, PROJECT, entities, [PARKS], timestamp_key=AT, as_of=AS_OF, as_known=True
+    )  # fmt: skip
+    return column(read_training_set(made), "value")
+
+
+PARKS = Lookup(table="parks", keys={"park": "park"}, features=["value"])
+
+
+def test_zones_and_the_hour_that_daylight_saving_repeats_are_kept_apart(workspace: Workspace) -> None:
+    first = pd.Timestamp("2023-11-05 01:30", tz="America/New_York")  # 05:30 UTC, and an hour later once more
+    second = first + pd.Timedelta(hours=1)
+    assert first.strftime("%H:%M") == second.strftime("%H:%M")
+    half = pd.Timedelta(minutes=30)
+    times = pd.Series([first - half, first + half]).dt.tz_convert("UTC")
+    put(workspace, "parks", pd.DataFrame({"park": "a", "event_time": times, "value": [1.0, 2.0]}))
+    mixed = [first, second, second.tz_convert("Europe/Berlin"), first.tz_convert("Asia/Kolkata")]
+    entities = pd.DataFrame({"row": range(4), "park": "a", AT: pd.Series(mixed, dtype=object)})
+    found = read_training_set(training_set_of(workspace, PROJECT, entities, [PARKS], timestamp_key=AT, as_of=AS_OF))
+    assert column(found, "value") == [1.0, 2.0, 2.0, 1.0]
+    assert list(found.sort_values("row")[AT]) == [moment.tz_convert("UTC") for moment in mixed]
+
+
+def test_one_key_with_most_of_the_rows_and_a_row_from_1970_are_found_right(workspace: Workspace) -> None:
+    draws = np.random.default_rng(3)
+    busy = pd.DataFrame({"park": "a", "event_time": [START + pd.Timedelta(seconds=37 * n) for n in range(20_000)]})
+    calm = pd.DataFrame({"park": [f"p{n}" for n in range(200)], "event_time": START})
+    old = pd.DataFrame({"park": ["a", "p1"], "event_time": pd.Timestamp("1970-01-01", tz="UTC")})
+    rows = pd.concat([busy, calm, old], ignore_index=True)
+    rows["value"] = np.arange(len(rows), dtype="float64")
+    put(workspace, "parks", rows)
+    seconds = draws.integers(-3600, 800_000, 20_000)
+    entities = pd.DataFrame({"row": range(20_000), AT: [START + pd.Timedelta(seconds=int(s)) for s in seconds]})
+    entities["park"] = draws.choice(["a", "p1", "p2"], 20_000)
+    found = read_training_set(training_set_of(workspace, PROJECT, entities, [PARKS], timestamp_key=AT, as_of=AS_OF))
+    merged = pd.merge_asof(
+        entities.sort_values(AT).assign(**{AT: lambda frame: frame[AT].dt.as_unit("us")}),
+        rows.sort_values("event_time").assign(event_time=lambda frame: frame["event_time"].dt.as_unit("us")),
+        left_on=AT, right_on="event_time", by="park",
+    )  # fmt: skip
+    assert column(found, "value") == column(merged, "value")
+
+
+def test_a_training_set_is_recorded_and_built_again_after_its_tables_moved_on(workspace: Workspace) -> None:
+    draws = np.random.default_rng(4)
+    parks = feature_rows(draws, 100, {"park": ["a", "b", "c"]})
+    put(workspace, "parks", parks)
+    entities = entity_rows(draws, 200).assign(late=lambda frame: frame["row"] % 2)
+    made = training_set_of(
+        workspace, PROJECT, entities, [PARKS], timestamp_key=AT, label="late", as_of=AS_OF, name="given"
+    )
+    first = read_training_set(made)
+    put(workspace, "parks", parks.assign(value=-1.0))
+    shuffled = entities.sample(frac=1, random_state=1).head(50)
+    later = training_set_of(
+        workspace, PROJECT, shuffled, [PARKS], timestamp_key=AT, label="late", as_of=AS_OF, name="given"
+    )
+    assert (later.table, later.hash == made.hash) == (made.table, False)
+    again = rebuild_training_set(workspace, PROJECT, made.id)
+    pd.testing.assert_frame_equal(read_training_set(again), first)
+    assert made.label_mean == pytest.approx(entities["late"].mean())
+    assert made.inputs == again.inputs
+    with pytest.raises(TableError, match="no training set 'unknown@1'"):
+        rebuild_training_set(workspace, PROJECT, "unknown@1")
+
+
+def test_the_hash_does_not_depend_on_the_order_of_rows(workspace: Workspace) -> None:
+    draws = np.random.default_rng(5)
+    put(workspace, "parks", feature_rows(draws, 100, {"park": ["a", "b", "c"]}))
+    entities = entity_rows(draws, 200)
+    hashes = [
+        training_set_of(workspace, PROJECT, frame, [PARKS], timestamp_key=AT, as_of=AS_OF).hash
+        for frame in (entities, entities.sample(frac=1, random_state=1), entities.drop(index=7))
+    ]
+    assert hashes[0] == hashes[1] != hashes[2]
+
+
+def good_entities() -> pd.DataFrame:
+    """Rows that a training set can be made of."""
+    return pd.DataFrame({"park": ["a", "a"], "turbine": [1, 1], AT: [after(5), after(5)]})
+
+
+def test_repeated_entity_rows_are_kept_and_said(workspace: Workspace) -> None:
+    put(workspace, "parks", pd.DataFrame({"park": ["a"], "event_time": [after(0)], "value": [1.0]}))
+    made = training_set_of(workspace, PROJECT, good_entities(), [PARKS], timestamp_key=AT, as_of=AS_OF)
+    assert made.rows == 2
+    assert made.warnings == ["1 of 2 entity rows repeat another one; each was kept"]
+
+
+BAD_ENTITIES: dict[str, tuple[Callable[[pd.DataFrame], pd.DataFrame], str]] = {
+    "no timestamps": (lambda frame: frame.drop(columns=AT), "no timestamp column asked_at"),
+    "a null": (lambda frame: frame.assign(**{AT: [after(1), None]}), "1 of 2 entity rows have no asked_at"),
+    "no zone": (lambda frame: frame.assign(**{AT: frame[AT].dt.tz_localize(None)}), "have no time zone"),
+    "one without a zone": (
+        lambda frame: frame.assign(**{AT: pd.Series([after(1), pd.Timestamp("2024-03-02")], dtype=object)}),
+        "have no time zone",
+    ),
+    "texts": (lambda frame: frame.assign(**{AT: "2024-03-02"}), "'2024-03-02' .str., no timestamp"),
+    "no rows": (lambda frame: frame.head(0), "there is no entity row"),
+    "values of several types": (lambda frame: frame.assign(turbine=[1, "two"]), "turbine holds values of no one type"),
+    "the name of a feature": (lambda frame: frame.assign(value=1.0), "would be named value, which is a column of"),
+    "no label": (lambda frame: frame, "no label column late"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_ENTITIES)
+def test_entity_rows_that_cannot_be_used_are_refused(workspace: Workspace, case: str) -> None:
+    put(workspace, "parks", pd.DataFrame({"park": ["a"], "event_time": [after(0)], "value": [1.0]}))
+    change, message = BAD_ENTITIES[case]
+    label = "late" if case == "no label" else None
+    with pytest.raises(TableError, match=message):
+        training_set_of(
+            workspace, PROJECT, change(good_entities()), [PARKS], timestamp_key=AT, label=label, as_of=AS_OF
+        )
+
+
+BAD_LOOKUPS: dict[str, tuple[dict, str]] = {
+    "an unknown table": ({"table": "nothing"}, "nothing does not exist|neither a source nor a feature table"),
+    "an unknown column": ({"features": ["speed"]}, r"parks@\d+ has no column\(s\) speed"),
+    "an unknown key": ({"keys": {"site": "park"}}, r"has no column\(s\) site"),
+    "a key of another type": ({"keys": {"park": "turbine"}}, "park of .*parks is string, but 'turbine' .* is bigint"),
+    "nothing found": ({"keys": {"park": "upper(park)"}}, "lookup found a value .missing: value 100%"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_LOOKUPS)
+def test_lookups_that_cannot_be_made_are_refused(workspace: Workspace, case: str) -> None:
+    put(workspace, "parks", pd.DataFrame({"park": ["a"], "event_time": [after(0)], "value": [1.0]}))
+    change, message = BAD_LOOKUPS[case]
+    with pytest.raises(TableError, match=message):
+        training_set_of(
+            workspace, PROJECT, good_entities(), [PARKS.model_copy(update=change)], timestamp_key=AT, as_of=AS_OF
+        )
+
+
+def test_a_table_without_its_event_time_is_refused(workspace: Workspace) -> None:
+    put(workspace, "parks", pd.DataFrame({"park": ["a"], "value": [1.0]}))
+    with pytest.raises(TableError, match=r"has no column\(s\) event_time|event_time"):
+        training_set_of(workspace, PROJECT, good_entities(), [PARKS], timestamp_key=AT, as_of=AS_OF)

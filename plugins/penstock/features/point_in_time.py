@@ -223,7 +223,8 @@ def _grids(sides: Sequence[_FeatureSide]) -> list[_Grid]:
         bounds = F.percentile_approx("at", [_OUTLIERS, 1 - _OUTLIERS], 1000)
         measured.append(
             sizes.agg(
-                F.lit(side.number).alias("number"), F.count(F.lit(1)).alias("rows"), F.sum(1 / F.col("n")).alias("keys"),
+                F.lit(side.number).alias("number"), F.count(F.lit(1)).alias("rows"),
+                F.sum(1 / F.col("n")).alias("keys"),
                 F.max("n").alias("most"), bounds.alias("bounds"),
             )
         )  # fmt: skip
