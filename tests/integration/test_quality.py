@@ -234,6 +234,31 @@ def test_rows_within_mostly_are_good(suite):
     assert validate_batch(frame, suite(text % 0.999), KEYS, "readings", COLUMNS).bad_count == 6
 
 
+@pytest.mark.parametrize("severity", ["warning", "critical"])
+def test_rows_within_mostly_are_set_apart_where_the_suite_says_so(suite, severity):
+    frame = readings()
+    frame.loc[:5, "temp"] = 999.0
+    text = (
+        f"expectations:\n  - {{type: expect_column_values_to_be_between, severity: {severity}, "
+        "within_mostly: quarantine, kwargs: {column: temp, max_value: 120, mostly: %s}}"
+    )
+    result = validate_batch(frame, suite(text % 0.95), KEYS, "readings", COLUMNS)
+    assert (result.verdict.outcome, [bad.position for bad in result.bad_rows]) == (Outcome.WARN, [0, 1, 2, 3, 4, 5])
+    beyond = validate_batch(frame, suite(text % 0.999), KEYS, "readings", COLUMNS)
+    assert (beyond.bad_count, beyond.passed) == (6, severity == "warning")
+
+
+def test_bounds_of_moments_may_be_days(suite):
+    frame = readings()
+    text = (
+        "expectations:\n  - {type: expect_column_values_to_be_between, severity: warning, "
+        "kwargs: {column: hour, min_value: 2013-01-01, max_value: 2013-01-02}}"
+    )
+    result = validate_batch(frame, suite(text), KEYS, "readings", COLUMNS)
+    assert result.bad_count == 600 - 3 * 25
+    assert json.loads(json.dumps(result.bad_rows[0].reasons))[0]["kwargs"]["min_value"] == "2013-01-01"
+
+
 def test_an_expectation_that_cannot_be_evaluated_stops_the_table(suite):
     text = "expectations:\n  - {type: expect_column_values_to_be_null, severity: warning, kwargs: {column: nowhere}}"
     result = validate_batch(readings(), suite(text), KEYS, "readings", COLUMNS)
@@ -314,6 +339,15 @@ def test_a_page_shows_verdict_and_rows_and_escapes_them(suite):
     assert "&lt;script&gt;" in page
     assert "<script" not in page
     assert "600 rows, 599 good, 1 bad" in page
+    assert "None is in quarantine" not in page
+
+
+def test_a_page_names_rows_as_quarantine_does(workspace, suite):
+    frame = readings()
+    frame.loc[3, "temp"] = 999.0
+    result = validate_batch(frame, suite(), KEYS, "readings", COLUMNS)
+    quarantine_rows(workspace, PROJECT, "readings", result.bad_rows, AS_OF)
+    assert f"<td>{read_quarantine(workspace, PROJECT)['id'][0]}<td>station=S1" in to_html(result, AS_OF)
 
 
 def test_rows_that_share_a_null_key_are_all_kept(workspace, suite):

@@ -4,12 +4,15 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 from deltalake import DeltaTable
+from typer.testing import CliRunner
 
-from penstock.errors import GateError, NothingToDo, TableError
+from penstock.cli import app
+from penstock.errors import GateError, NothingToDo, SpecError, TableError
 from penstock.features.landing import land_source
 from penstock.features.merge import merge_batch, validate_batch
 from penstock.features.refresh import stage_table
@@ -207,3 +210,58 @@ def test_what_cannot_be_accepted_is_said(workspace):
     keyless = next(row for row in read_quarantine(workspace, PROJECT).to_dict("records") if "null" in row["keys"])
     with pytest.raises(TableError, match="has a null key"):
         accept_rows(workspace, PROJECT, "orders", [keyless["id"]], "why", "ann")
+
+
+@pytest.fixture
+def command(workspace, monkeypatch) -> Callable[..., str]:
+    """Runs `penstock quarantine …` in the workspace; answers what it prints."""
+    monkeypatch.setattr(Workspace, "open", classmethod(lambda *_: workspace))
+
+    def run(*words: str, fails: bool = False) -> str:
+        done = CliRunner().invoke(app, ["quarantine", *words])
+        assert (done.exit_code != 0) == fails, done.output
+        return done.output
+
+    return run
+
+
+def test_the_commands_list_accept_and_correct(workspace, command, tmp_path):
+    land(workspace, "2024-01-02")
+    listed = json.loads(command("list", PROJECT, "--json"))
+    assert [row["outcome"] for row in listed] == [None] * 3
+    negative = next(row for row in listed if row["keys"].get("order_id") == 2)
+    assert (negative["row"]["amount"], negative["reasons"][0]["value"]) == (-5.0, -5.0)
+    assert f"{negative['id']}  orders  order_id=2" in command("list", PROJECT, "--table", "orders")
+    command("accept", PROJECT, "orders", "--reason", "why", fails=True)
+    said = command("accept", PROJECT, "orders", "--rows", negative["id"], "--reason", "a refund", "--by", "ann")
+    assert said.startswith("shop.orders: 1 rows accepted, 0 were before.")
+    file = tmp_path / "rows.csv"
+    file.write_text("order_id,shop,amount,known_at\n4,b,4.5,2024-01-01T00:00:00Z\n", encoding="utf-8")
+    command("correct", PROJECT, "orders", "--file", str(file), "--reason", "typo")
+    assert len(json.loads(command("list", PROJECT, "--json"))) == 1
+    assert len(json.loads(command("list", PROJECT, "--json", "--closed"))) == 3
+    land(workspace, "2024-01-02")
+    assert orders(workspace) == [(1, 10.0), (2, -5.0), (3, 20.0), (4, 4.5), (5, 900.0)]
+
+
+def test_the_operator_releases_by_parameters_and_starts_a_refresh(workspace):
+    from airflow.sdk import Asset
+
+    from penstock.operators.quarantine import ReleaseRowsOperator
+
+    land(workspace, "2024-01-02")
+    asset = Asset("shop.raw_data")
+    events = {asset: SimpleNamespace(extra={})}
+    context = {
+        "params": {"table": "orders", "action": "accept", "rows": None, "file": None, "reason": "a refund"},
+        "dag_run": SimpleNamespace(dag_id="shop.quarantine_release", run_id="manual", triggering_user_name="ann"),
+        "ti": SimpleNamespace(xcom_push=lambda **_: None), "outlet_events": events,
+    }  # fmt: skip
+    operator = ReleaseRowsOperator(task_id="release", project=PROJECT, outlets=[asset])
+    released = operator.run(workspace, moment("2024-01-02"), context)
+    assert (released.released, released.without_key) == (2, 1)
+    assert events[asset].extra == {"as_of": "2024-01-02T00:00:00Z"}
+    assert entry(workspace, "orders", order_id=2)["released_by"] == "ann"
+    context["params"] = {**context["params"], "action": "correct"}
+    with pytest.raises(SpecError, match="Give the parameter `file`"):
+        operator.run(workspace, moment("2024-01-02"), context)

@@ -9,7 +9,7 @@ from penstock.features.definition import KNOWN_AT_COLUMN
 from penstock.features.known import KNOWN_AT, KNOWN_UNTIL, history_name
 from penstock.features.readmission import settle
 from penstock.features.refresh import feature_table
-from penstock.features.staging import CHANGE, PREVIOUS, Change, StagedBatch, remove_staging
+from penstock.features.staging import CHANGE, PREVIOUS, Change, Mode, StagedBatch, remove_staging
 from penstock.lakehouse.records import CommitRecord, latest_record
 from penstock.lakehouse.small_tables import create_if_missing, fill_missing, read_arrow, upsert, version
 from penstock.spec.project import Column, ColumnType, FeatureTable
@@ -66,7 +66,7 @@ def validate_batch(workspace: Workspace, batch: StagedBatch) -> CheckedBatch:
     rows = staged.select(list(spec.columns)).to_pandas()[change != Change.DELETE]
     good, quarantined = check_batch(
         workspace, project, batch.table, rows, spec.columns, spec.key_columns, spec.expectations,
-        parse_as_of(batch.as_of),
+        parse_as_of(batch.as_of), is_usual=batch.mode is not Mode.BACKFILL,
     )  # fmt: skip
     if not quarantined:
         return CheckedBatch(batch, 0)

@@ -25,18 +25,19 @@ _MOST_OF_A_REASON = 2000
 
 def check_batch(
     workspace: Workspace, project: LoadedProject, table: str, frame: _Frame, columns: Mapping[str, Column],
-    keys: Sequence[str], expectations: str | None, as_of: datetime,
+    keys: Sequence[str], expectations: str | None, as_of: datetime, *, is_usual: bool = True,
 ) -> tuple[_Frame, int]:  # fmt: skip
     """The rows of a batch that may go on (a pandas frame keeps its index), and how many went to quarantine.
 
-    `expectations` is the suite's file, relative to the project's folder. Raises GateError where the table
+    `expectations` is the suite's file, relative to the project's folder. A batch that is not as others are (a piece
+    of a backfill) is not held against the table's history. Raises GateError where the table
     must stop: the report says why, nothing is put into quarantine. Raises SpecError for a broken suite.
     """
     suite = load_suite(project.folder / expectations) if expectations else None
     entries = read_entries(workspace, project.name, table)
     accepted = accepted_rows(entries, columns)
     result = validate_batch(frame, suite, keys, table, columns, accepted=accepted)  # type: ignore[arg-type]
-    if suite is not None and suite.history is not None and result.passed:
+    if suite is not None and suite.history is not None and is_usual and result.passed:
         result = _held_against_history(workspace, project, table, frame, result, suite.history, columns, keys, as_of)
     report = write_report(workspace, project.name, table, result, as_of)
     if not result.passed:

@@ -51,7 +51,7 @@ def quarantine_rows(
             "table": table, "keys": keys, "row": row, "reasons": canonical_json(bad.reasons),
             "as_of": as_of, "quarantined_at": moment, "run": workspace.lineage.run,
         }
-        for keys, bad in _distinct(bad_rows)
+        for keys, bad in distinct_rows(bad_rows)
     ]  # fmt: skip
     return write_entries(workspace, project_name, rows, as_of)
 
@@ -96,7 +96,7 @@ def entry_id(table: str, keys: str, row: str) -> str:
     return hashlib.sha256(canonical_json([table, keys, row]).encode()).hexdigest()[:12]
 
 
-def _distinct(bad_rows: Sequence[BadRow]) -> list[tuple[str, BadRow]]:
+def distinct_rows(bad_rows: Sequence[BadRow]) -> list[tuple[str, BadRow]]:
     """Each row with keys that no other has; in an order that does not depend on how the rows came."""
     ordered = sorted(bad_rows, key=lambda bad: (canonical_json(bad.keys), canonical_json(bad.row)))
     total = Counter(canonical_json(bad.keys) for bad in ordered)

@@ -80,7 +80,7 @@ def correct_rows(
         )
     entries = _entries(workspace, project, table)
     _must_pass(workspace, project, table, frame.drop(columns=ID, errors="ignore"))
-    whole = {name for name, column in spec.columns.items() if column.type in (ColumnType.INT, ColumnType.BIGINT)}
+    whole = _whole_numbers(spec.columns)
     corrected, before = [], 0
     for record in frame.to_dict("records"):
         row = {name: plain(record[name], whole=name in whole) for name in spec.columns}
@@ -161,17 +161,37 @@ def close_replaced(
     if not open_entries:
         return 0
     wanted = [{key: json.loads(entry["keys"])[key] for key in keys} for entry in open_entries]
-    if hasattr(good, "sparkSession"):
-        some = at_keys(cast("DataFrame", good), keys, [tuple(row.values()) for row in wanted], "left_semi").toPandas()
-    else:
-        some = cast("pd.DataFrame", good)[list(keys)].merge(typed_frame(wanted, columns), on=list(keys))
-    found = {canonical_json({key: plain(row[key]) for key in keys}) for row in some.to_dict("records")}
+    some = _rows_at(good, keys, wanted, columns)
+    whole = _whole_numbers(columns)
+    found = {
+        canonical_json({key: plain(row[key], whole=key in whole) for key in keys}) for row in some.to_dict("records")
+    }
     replaced = [
         entry for entry, row in zip(open_entries, wanted, strict=True) if canonical_json(row) in found
     ]  # fmt: skip
     reason = "a later batch brought a row with these keys that passes"
     _decide(workspace, project, replaced, QuarantineOutcome.REPLACED, reason, workspace.lineage.run, as_of)
     return len(replaced)
+
+
+def _rows_at(
+    good: "pd.DataFrame | DataFrame", keys: Sequence[str], wanted: Sequence[Mapping[str, Any]],
+    columns: Mapping[str, Column],
+) -> "pd.DataFrame":  # fmt: skip
+    """The key columns of the good rows at some keys."""
+    import pandas as pd
+
+    if hasattr(good, "sparkSession"):
+        references = [tuple(row.values()) for row in wanted]
+        return at_keys(cast("DataFrame", good), keys, references, "left_semi").select(*keys).toPandas()
+    frame = cast("pd.DataFrame", good)[list(keys)]
+    moments = [key for key in keys if columns[key].type is ColumnType.TIMESTAMP]
+    frame = frame.assign(**{key: pd.to_datetime(frame[key], utc=True) for key in moments})
+    return frame.merge(typed_frame(wanted, columns), on=list(keys))
+
+
+def _whole_numbers(columns: Mapping[str, Column]) -> set[str]:
+    return {name for name, column in columns.items() if column.type in (ColumnType.INT, ColumnType.BIGINT)}
 
 
 def typed_frame(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, Column]) -> "pd.DataFrame":

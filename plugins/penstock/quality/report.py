@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from penstock.clock import now, parse_as_of, to_text
 from penstock.errors import ServiceError
 from penstock.gates import Outcome, Verdict
-from penstock.quality.rows import BadRow, describe_keys
+from penstock.quality.quarantine import distinct_rows, entry_id
+from penstock.quality.rows import canonical_json, describe_keys
 from penstock.quality.validation import BatchResult
 from penstock.workspace import Workspace
 
@@ -108,7 +109,7 @@ def to_html(result: BatchResult, as_of: datetime) -> str:
         facts += " The table stops: none of these rows went on."
     return (
         f"<!DOCTYPE html><html lang=en><head><meta charset=utf-8><title>{title}</title><style>{_STYLE}</style></head>"
-        f"<body><h1>{title}</h1><p>{escape(facts)}</p>{_checks(verdict)}{_bad_rows(result.bad_rows)}</body></html>\n"
+        f"<body><h1>{title}</h1><p>{escape(facts)}</p>{_checks(verdict)}{_bad_rows(result)}</body></html>\n"
     )
 
 
@@ -127,17 +128,21 @@ def _checks(verdict: Verdict) -> str:
     return f"<h2>Checks</h2><table><tr><th>check<th>outcome<th>detail{rows}</table>"
 
 
-def _bad_rows(bad_rows: tuple[BadRow, ...]) -> str:
-    if not bad_rows:
+def _bad_rows(result: BatchResult) -> str:
+    if not result.bad_rows:
         return ""
     rows = "".join(
-        f"<tr><td>{escape(describe_keys(bad.keys))}<td>{'<br>'.join(escape(_reason(one)) for one in bad.reasons)}"
-        f"<td>{escape(describe_keys(bad.row))}"
-        for bad in bad_rows[:MOST_ROWS]
+        f"<tr><td>{entry_id(result.table, keys, canonical_json(bad.row))}<td>{escape(describe_keys(bad.keys))}"
+        f"<td>{'<br>'.join(escape(_reason(one)) for one in bad.reasons)}<td>{escape(describe_keys(bad.row))}"
+        for keys, bad in distinct_rows(result.bad_rows)[:MOST_ROWS]
     )
-    more = f"<p>The first {MOST_ROWS} of {len(bad_rows)}; all are in quarantine unless the table stopped.</p>"
-    note = more if len(bad_rows) > MOST_ROWS else ""
-    return f"<h2>Bad rows</h2>{note}<table><tr><th>keys<th>reasons<th>row{rows}</table>"
+    count = len(result.bad_rows)
+    note = f"The first {MOST_ROWS} of {count}. " if count > MOST_ROWS else ""
+    note += (
+        "All are in quarantine. They get back by their ids: <code>penstock quarantine</code>, or the DAG "
+        "<code>quarantine_release</code>." if result.passed else "None is in quarantine, for the table stopped."
+    )  # fmt: skip
+    return f"<h2>Bad rows</h2><p>{note}</p><table><tr><th>id<th>keys<th>reasons<th>row{rows}</table>"
 
 
 def _reason(reason: Mapping[str, Any]) -> str:
