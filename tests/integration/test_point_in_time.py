@@ -10,8 +10,9 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
-from penstock.features.known import KNOWN_AT, KNOWN_UNTIL
-from penstock.features.training_set import read_training_set, training_set_of
+from penstock.errors import TableError
+from penstock.features.known import KNOWN_AT, KNOWN_UNTIL, history_name
+from penstock.features.training_set import read_training_set, rebuild_training_set, training_set_of
 from penstock.spec.project import Lookup
 from penstock.workspace import Workspace
 from tests.integration.refreshing import PROJECT, copy_root, moment

@@ -78,9 +78,16 @@ models:
         features: [mean_amount, orders]
         rename: {orders: day_orders}
         max_age: 3d
+        defaults: {mean_amount: 0}
       - table: customer_returns
         keys: {customer: "lower(customer)"}
         features: [returned]
+        offset: 1d
+    on_demand:
+      basket:
+        function: models.back.basket
+        inputs: [amount, day_orders]
+        type: double
     training:
       function: models.back.train
       metric: log_loss
@@ -122,6 +129,8 @@ import functools
 def train(training, tuning, parameters): ...
 
 def cost(label, prediction, price=1.0): ...
+
+def basket(inputs): ...
 
 guess = functools.partial(cost, 1)
 """,

@@ -26,7 +26,8 @@ def test_loads_a_project(root: Root) -> None:
     project = load_project(root.path, "shop")
     assert project_names(root.path) == ["shop"]
     assert project.folder == root.file("project.yaml").parent
-    assert project.model("comes_back").feature_names == ["amount", "items", "mean_amount", "day_orders", "returned"]
+    features = ["amount", "items", "mean_amount", "day_orders", "returned", "basket"]
+    assert project.model("comes_back").feature_names == features
     assert project.model("comes_back").lookups[0].max_age == timedelta(days=3)
     assert project.spec.sources["orders"].columns["amount"].description == "euros"
 

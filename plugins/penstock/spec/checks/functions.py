@@ -11,6 +11,7 @@ _TRANSFORM = ("inputs",)
 _TRAIN = ("training", "tuning", "parameters")
 _METRIC = ("label", "prediction")
 _HEURISTIC = ("features",)
+_ON_DEMAND = ("inputs",)
 
 
 def check_functions(scope: Scope) -> Iterator[Fault]:
@@ -28,6 +29,8 @@ def _named(scope: Scope) -> Iterator[tuple[YamlPath, str, tuple[str, ...]]]:
             yield ("feature_tables", name, "function"), table.function, _TRANSFORM
     for path, _, model in scope.models:
         yield (*path, "training", "function"), model.training.function, _TRAIN
+        for name, feature in model.on_demand.items():
+            yield (*path, "on_demand", name, "function"), feature.function, _ON_DEMAND
         for metric, dotted_name in model.training.metrics.items():
             yield (*path, "training", "metrics", metric), dotted_name, _METRIC
         if model.promotion.heuristic is not None:

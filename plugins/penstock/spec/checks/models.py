@@ -2,11 +2,17 @@
 
 from collections.abc import Iterator
 
+from penstock.spec.checks.on_demand import check_on_demand
 from penstock.spec.checks.scope import Scope, Table
 from penstock.spec.faults import Fault, Severity, YamlPath, suggestion
 from penstock.spec.names import PREDICTION_COLUMNS, TRAINING_SET_COLUMNS
-from penstock.spec.project import FeatureTable, Lookup, Model, Source
+from penstock.spec.project import ColumnType, FeatureTable, Lookup, Model, Source
 
+_WHOLE, _NUMBER = (int,), (int, float)
+_VALUES: dict[ColumnType, tuple[type, ...]] = {
+    ColumnType.STRING: (str,), ColumnType.BOOLEAN: (bool,), ColumnType.INT: _WHOLE, ColumnType.BIGINT: _WHOLE,
+    ColumnType.FLOAT: _NUMBER, ColumnType.DOUBLE: _NUMBER,
+}  # fmt: skip
 _RESERVED = (*TRAINING_SET_COLUMNS, *PREDICTION_COLUMNS)
 
 
@@ -21,6 +27,7 @@ def check_models(scope: Scope) -> Iterator[Fault]:
         yield from _label(scope, (*path, "label"), model, found.table)
         for index, lookup in enumerate(model.lookups):
             yield from _lookup(scope, (*path, "lookups", index), lookup)
+        yield from check_on_demand(scope, path, model, found.table)
         yield from _feature_names(scope, path, model)
 
 
@@ -101,6 +108,20 @@ def _lookup(scope: Scope, path: YamlPath, lookup: Lookup) -> Iterator[Fault]:
         if feature not in lookup.features:
             hint = suggestion(feature, lookup.features, "features of this lookup")
             yield scope.fault((*path, "rename", feature), f"{feature!r} is none of the lookup's features", hint)
+    yield from _defaults(scope, (*path, "defaults"), lookup, table)
+
+
+def _defaults(scope: Scope, path: YamlPath, lookup: Lookup, table: FeatureTable) -> Iterator[Fault]:
+    for feature, value in lookup.defaults.items():
+        if feature not in lookup.features:
+            hint = suggestion(feature, lookup.features, "features of this lookup")
+            yield scope.fault((*path, feature), f"{feature!r} is none of the lookup's features", hint)
+        elif feature in table.columns and type(value) not in _VALUES.get(table.columns[feature].type, ()):
+            yield scope.fault(
+                (*path, feature),
+                f"the default {value!r} is no {table.columns[feature].type}, as which {feature} is declared",
+                f"write a value of that type, or remove the default of {feature}",
+            )
 
 
 def _lookup_keys(scope: Scope, path: YamlPath, lookup: Lookup, table: FeatureTable) -> Iterator[Fault]:
