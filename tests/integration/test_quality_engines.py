@@ -5,11 +5,14 @@ from collections.abc import Callable
 from datetime import UTC, date, datetime
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
 
 from penstock.gates import Outcome
+from penstock.quality.findings import examine_pandas
+from penstock.quality.narrowing import Part
 from penstock.quality.suite import load_suite
 from penstock.quality.validation import Engine, validate_batch
 from penstock.spec.project import Column
@@ -175,3 +178,17 @@ def test_a_batch_without_bad_rows_passes_by_both_engines(make_workspace, suite):
     for result in both(make_workspace, good, suite(rules)):
         assert {check.outcome for check in result.verdict.checks} == {Outcome.PASS}
         assert result.bad_rows == ()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_what_pandas_is_spared_changes_no_finding(monkeypatch, suite, seed):
+    rng = np.random.default_rng(seed)
+    frame = batch()
+    for name in frame.columns:  # any value of a column, nulls too, in any row
+        frame[name] = frame[name].iloc[rng.integers(0, len(frame), len(frame))].reset_index(drop=True)
+    expectations = suite([*ROW_LEVEL, *TABLE_LEVEL]).expectations
+    spared = examine_pandas(frame, expectations)
+    whole = Part(tuple(range(len(expectations))), frame, lambda bad: bad)
+    monkeypatch.setattr("penstock.quality.findings.parts", lambda *_: iter([whole]))
+    for mine, other in zip(spared, examine_pandas(frame, expectations), strict=True):
+        assert (mine.held, mine.unexpected, mine.problem) == (other.held, other.unexpected, other.problem), mine

@@ -18,6 +18,8 @@ from penstock.features.merge import merge_batch, validate_batch
 from penstock.features.refresh import stage_table
 from penstock.quality.quarantine import read_quarantine
 from penstock.quality.release import accept_rows, correct_rows, read_corrections
+from penstock.quality.report import latest_verdict
+from penstock.runner import Request, run_pipeline
 from penstock.workspace import Workspace
 from tests.integration.refreshing import SECOND_ROOT, moment
 
@@ -197,6 +199,26 @@ def test_a_row_of_a_feature_table_flows_in_as_it_is_computed_now(workspace):
     with pytest.raises(NothingToDo):
         refresh(workspace, "2024-01-02")
     assert entry(workspace, "shop_daily", shop="c")["readmitted_at"] is not None
+
+
+def test_a_released_row_of_a_source_reaches_the_features(workspace):
+    land(workspace, "2024-01-02")
+    refresh(workspace, "2024-01-02")
+    accept_rows(workspace, PROJECT, "orders", [entry(workspace, "orders", order_id=2)["id"]], "a refund", "ann")
+    run_pipeline(workspace, "feature_refresh", Request(PROJECT, "", moment("2024-01-03")), lambda *_: None)
+    table = DeltaTable(workspace.addresses.readable(f"{PROJECT}.shop_daily")).to_pandas().set_index("shop")
+    assert table.loc["a", "amount"] == 5.0
+    assert table.loc["a", "_known_at"] == pd.Timestamp("2024-01-03", tz="UTC")
+
+
+def test_a_large_batch_is_judged_by_spark_with_the_same_end(workspace, monkeypatch):
+    monkeypatch.setattr("penstock.quality.validation.SPARK_FROM_ROWS", 2)
+    land(workspace, "2024-01-02")
+    assert refresh(workspace, "2024-01-02").quarantined == 1
+    assert latest_verdict(workspace, PROJECT, "shop_daily")["engine"] == "spark"
+    shops = DeltaTable(workspace.addresses.readable(f"{PROJECT}.shop_daily")).to_pandas()["shop"]
+    assert sorted(shops) == ["a", "b"]
+    assert json.loads(entry(workspace, "shop_daily", shop="c")["reasons"])[0]["value"] == 900.0
 
 
 def test_what_cannot_be_accepted_is_said(workspace):

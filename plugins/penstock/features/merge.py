@@ -1,11 +1,13 @@
 """Refresh of a feature table, second half: the gate, and the merge that makes a batch visible."""
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from penstock.clock import parse_as_of
 from penstock.features.commits import commit_batch, new_record
 from penstock.features.definition import KNOWN_AT_COLUMN
+from penstock.features.inputs import quote
 from penstock.features.known import KNOWN_AT, KNOWN_UNTIL, history_name
 from penstock.features.readmission import settle
 from penstock.features.refresh import feature_table
@@ -58,20 +60,50 @@ def validate_batch(workspace: Workspace, batch: StagedBatch) -> CheckedBatch:
     Raises GateError where a critical expectation fails: the table stays as it is.
     """
     from penstock.quality.gate import check_batch
+    from penstock.quality.validation import SPARK_FROM_ROWS
 
     project = workspace.project(batch.project)
     spec = feature_table(project, batch.table)
-    staged = read_arrow(batch.path, version=batch.version)
-    change = staged[CHANGE].to_pandas()
-    rows = staged.select(list(spec.columns)).to_pandas()[change != Change.DELETE]
-    good, quarantined = check_batch(
-        workspace, project, batch.table, rows, spec.columns, spec.key_columns, spec.expectations,
-        parse_as_of(batch.as_of), is_usual=batch.mode is not Mode.BACKFILL,
-    )  # fmt: skip
+
+    def gate(rows: Any) -> tuple[Any, int]:
+        return check_batch(
+            workspace, project, batch.table, rows, spec.columns, spec.key_columns, spec.expectations,
+            parse_as_of(batch.as_of), is_usual=batch.mode is not Mode.BACKFILL,
+        )  # fmt: skip
+
+    if batch.rows >= SPARK_FROM_ROWS:
+        bad, quarantined = _judge_on_server(workspace, batch, spec, gate)
+    else:
+        bad, quarantined = _judge_here(batch, spec, gate)
     if not quarantined:
         return CheckedBatch(batch, 0)
-    kept = _without_bad(staged, change, rows.index.difference(good.index))
-    return CheckedBatch(_stage_again(batch, kept), quarantined)
+    staged = read_arrow(batch.path, version=batch.version)
+    return CheckedBatch(_stage_again(batch, _without_bad(staged, staged[CHANGE].to_pandas(), bad)), quarantined)
+
+
+_Gate = Callable[[Any], tuple[Any, int]]
+
+
+def _judge_here(batch: StagedBatch, spec: FeatureTable, gate: _Gate) -> "tuple[pd.Index, int]":
+    """The positions of bad rows in the staging table, and how many went to quarantine."""
+    staged = read_arrow(batch.path, version=batch.version, columns=[*spec.columns, CHANGE]).to_pandas()
+    rows = staged[staged[CHANGE] != Change.DELETE].drop(columns=CHANGE)
+    good, quarantined = gate(rows)
+    return rows.index.difference(good.index), quarantined
+
+
+def _judge_on_server(
+    workspace: Workspace, batch: StagedBatch, spec: FeatureTable, gate: _Gate
+) -> "tuple[pd.Index, int]":
+    """The same, judged by Spark: only keys come here."""
+    keys = spec.key_columns
+    with workspace.spark() as spark:
+        staged = spark.read.format("delta").option("versionAsOf", batch.version).load(batch.path)
+        good, quarantined = gate(staged.where(f"{CHANGE} <> '{Change.DELETE}'").select(*map(quote, spec.columns)))
+        good_keys = good.select(*map(quote, keys)).toArrow().to_pandas()
+    here = read_arrow(batch.path, version=batch.version, columns=[*keys, CHANGE]).to_pandas()
+    is_good = (here.merge(good_keys, on=keys, how="left", indicator=True)["_merge"] == "both").to_numpy()
+    return here.index[~is_good & (here[CHANGE] != Change.DELETE).to_numpy()], quarantined
 
 
 def _without_bad(staged: "pa.Table", change: "pd.Series", bad: "pd.Index") -> "pa.Table":
