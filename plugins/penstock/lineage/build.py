@@ -98,6 +98,18 @@ def lineage_of(workspace: Workspace, name: str, project: str | None = None) -> G
     return graph.around(graph.node(identifier).id)
 
 
+def column_sources(workspace: Workspace, address: Address) -> dict[str, tuple[tuple[str, str], ...]]:
+    """By column of a SQL feature table, the (`project.table`, column) pairs of its value; empty for other tables."""
+    spec = declaration(workspace, address)
+    if not isinstance(spec, FeatureTable):
+        return {}
+    found = _query_columns(workspace, workspace.project(address.project), spec)
+    return {
+        column: tuple((full_name(item, address.project), source) for item, source in sources)
+        for column, sources in (found.values if found else {}).items()
+    }
+
+
 def _add_tables(builder: _Builder, project: LoadedProject) -> None:
     """Nodes of declared and of existing tables, and edges from the commit records of those that exist."""
     workspace, spec = builder.workspace, project.spec
@@ -184,7 +196,7 @@ def _add_feature_table(builder: _Builder, project: LoadedProject, name: str, spe
     inputs = {item: full_name(item, project.name) for item in spec.inputs}
     for table in inputs.values():
         builder.edge(table, target, how, versions.get(table))
-    found = _query_columns(builder, project, spec)
+    found = _query_columns(builder.workspace, project, spec)
     if found is None:
         _add_unknown_columns(builder, inputs.values(), target, list(spec.columns), how)
         return
@@ -212,14 +224,14 @@ def _add_unknown_columns(
             builder.edge(node.id, target, how)
 
 
-def _query_columns(builder: _Builder, project: LoadedProject, spec: FeatureTable) -> QueryColumns | None:
+def _query_columns(workspace: Workspace, project: LoadedProject, spec: FeatureTable) -> QueryColumns | None:
     if spec.sql is None:
         return None
     inputs = {}
     for item in spec.inputs:
         address = Address.parse(item, project.name)
         try:
-            declared = declaration(builder.workspace, address)
+            declared = declaration(workspace, address)
         except PenstockError:
             declared = None
         if declared is None:

@@ -13,10 +13,11 @@ from penstock.clock import now, parse_as_of, read_replay_clock, to_text
 from penstock.errors import NothingToDo
 from penstock.home import root as repository_root
 from penstock.hooks.workspace import WorkspaceHook
+from penstock.operators.openlineage import OpenLineageMixin
 from penstock.workspace import Lineage, SessionKey, Workspace
 
 
-class PenstockOperator(BaseOperator):
+class PenstockOperator(OpenLineageMixin, BaseOperator):
     """Runs one function of the library as of a moment; returns its references as XCom.
 
     A subclass implements `run`. NothingToDo skips the task, with its reason in the log.
@@ -57,7 +58,9 @@ class PenstockOperator(BaseOperator):
         except NothingToDo as reason:
             self.log.info("nothing to do: %s", reason)
             raise AirflowSkipException(str(reason)) from reason
-        return asdict(result) if is_dataclass(result) and not isinstance(result, type) else result
+        result = asdict(result) if is_dataclass(result) and not isinstance(result, type) else result
+        self.remember_lineage(workspace, result)
+        return result
 
     def workspace(self, context: Context) -> Workspace:
         """This environment's workspace, with the session of this try."""

@@ -30,7 +30,7 @@ class _StoredLink(BaseOperatorLink):
 
     def get_link(self, operator: Any, *, ti_key: Any) -> str:  # noqa: ARG002
         """The address that the task stored; empty before it ran."""
-        from airflow.sdk import XCom  # type: ignore[attr-defined]
+        from airflow.sdk.execution_time.xcom import XCom
 
         return XCom.get_value(key=self.xcom_key, ti_key=ti_key) or ""
 
