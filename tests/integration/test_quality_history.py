@@ -14,7 +14,7 @@ from penstock.quality.report import latest_verdict
 from penstock.quality.statistics import measure, read_statistics
 from penstock.spec.project import Column
 from penstock.workspace import Workspace
-from tests.integration.test_quarantine_release import workspace  # noqa: F401  (a fixture)
+from tests.integration.test_quarantine_release import land, refresh, workspace  # noqa: F401  (a fixture)
 
 PROJECT, TABLE = "shop", "orders"
 START = datetime(2024, 1, 1, tzinfo=UTC)
@@ -112,6 +112,17 @@ def test_two_days_in_one_batch_are_the_usual_volume(check):
     both = pd.concat([day(DAYS + 1), day(DAYS + 2)], ignore_index=True)
     both["order_id"] = pd.array(range(len(both)), dtype="Int32")
     assert check(DAYS + 2, both)[0] == "pass"
+
+
+def test_a_refresh_measures_by_the_event_time_of_its_table(workspace):  # noqa: F811
+    suite = workspace.project(PROJECT).folder / "expectations/shop_daily.yaml"
+    suite.write_text(f"history: {{volume: warning}}\n{suite.read_text()}", encoding="utf-8")
+    land(workspace, "2024-01-02")
+    refresh(workspace, "2024-01-02T12:00")
+    found = read_statistics(workspace, PROJECT, "shop_daily", START + timedelta(days=9), 9).set_index("column")
+    assert (found.loc["", "rows"], found.loc["", "lag_hours"]) == (2, 12.0)
+    assert tuple(found.loc["amount", ["minimum", "maximum", "mean"]]) == (10.0, 20.0, 15.0)
+    assert set(found["outcome"]) == {"warn"}
 
 
 def test_spark_measures_the_same(workspace):  # noqa: F811
