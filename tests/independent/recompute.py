@@ -58,6 +58,10 @@ FEATURE_COLUMNS = [
     *_aged("d", "3 DAY", {name: f"route_{name}" for name in DAILY_NAMES}),
     *_aged("w", "6 HOUR", {n: n for n in ("temp", "dewp", "humid", "wind_speed", "precip", "pressure", "visib")}),
     "a.year_built", "a.seats", "a.engines", "a.manufacturer",
+    "CASE WHEN r.sched_hour < 6 THEN 'night' WHEN r.sched_hour < 12 THEN 'morning' "
+    "WHEN r.sched_hour < 18 THEN 'afternoon' ELSE 'evening' END AS part_of_day",
+    "CASE WHEN r.distance >= 2000 THEN 3 WHEN r.distance >= 1000 THEN 2 WHEN r.distance >= 500 THEN 1 ELSE 0 END "
+    "AS distance_bucket",
 ]  # fmt: skip
 
 

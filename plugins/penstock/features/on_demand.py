@@ -28,14 +28,13 @@ _MARK = "on-demand feature "
 
 @dataclass(frozen=True)
 class OnDemandFeature:
-    """An on-demand feature with its function loaded; type: Arrow's, `sql_type`: Spark's name of it."""
+    """An on-demand feature with its function loaded; where: its dotted name."""
 
     name: str
     where: str
     function: "Callable[[pd.DataFrame], pd.Series]"
     inputs: tuple[str, ...]
     type: "pa.DataType"
-    sql_type: str
 
 
 def load(project: LoadedProject, specs: Mapping[str, OnDemand]) -> list[OnDemandFeature]:
@@ -45,7 +44,7 @@ def load(project: LoadedProject, specs: Mapping[str, OnDemand]) -> list[OnDemand
     return [
         OnDemandFeature(
             name, spec.function, load_function(project, spec.function), tuple(spec.inputs),
-            arrow_schema({name: spec.type}).field(name).type, str(spec.type),
+            arrow_schema({name: spec.type}).field(name).type,
         )
         for name, spec in specs.items()
     ]  # fmt: skip
@@ -68,6 +67,7 @@ def add(frame: "DataFrame", features: list[OnDemandFeature]) -> "DataFrame":
     if not features:
         return frame
     from pyspark import cloudpickle
+    from pyspark.sql.pandas.types import from_arrow_type
     from pyspark.sql.types import StructType
 
     packages = {sys.modules[feature.function.__module__.partition(".")[0]] for feature in features}
@@ -75,7 +75,7 @@ def add(frame: "DataFrame", features: list[OnDemandFeature]) -> "DataFrame":
         cloudpickle.register_pickle_by_value(module)
     schema = StructType(list(frame.schema.fields))
     for feature in features:
-        schema = schema.add(feature.name, feature.sql_type)
+        schema = schema.add(feature.name, from_arrow_type(feature.type))
     return frame.mapInArrow(_on_batches(features), schema)
 
 
@@ -88,7 +88,6 @@ def failure(error: Exception) -> str | None:
 def _on_batches(
     features: list[OnDemandFeature],
 ) -> "Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]":
-    # dataclasses would be sent by reference: plain tuples and a plain class are not
     plain = [(f.name, f.where, f.function, f.inputs, f.type) for f in features]
 
     def on_batches(batches: "Iterator[pa.RecordBatch]") -> "Iterator[pa.RecordBatch]":

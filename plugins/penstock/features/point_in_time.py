@@ -111,9 +111,10 @@ class _FeatureSide:
         from pyspark.sql.connect import functions as F
 
         table = tables[lookup.table]
-        rows, time, keys = table.read(spark, as_of), table.available_at, list(lookup.keys)
+        time, keys = table.available_at, list(lookup.keys)
+        _require(table, [*keys, time, *lookup.features])
+        rows = table.read(spark, as_of)
         types = {field.name: field.dataType for field in rows.schema.fields}
-        _require(list(types), [*keys, time, *lookup.features], table)
         _require_types(kinds, types, number, lookup, table)
         if as_known:
             history = tables.get(history_name(lookup.table))
@@ -238,7 +239,10 @@ def _grids(sides: Sequence[_FeatureSide]) -> list[_Grid]:
     ]
 
 
-def _require(columns: list[str], wanted: list[str], table: InputTable) -> None:
+def _require(table: InputTable, wanted: list[str]) -> None:
+    from deltalake import DeltaTable
+
+    columns = [field.name for field in DeltaTable(table.path, version=table.version).schema().fields]
     missing = [name for name in wanted if name not in columns]
     if missing:
         raise TableError(
