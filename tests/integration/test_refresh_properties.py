@@ -22,7 +22,7 @@ from penstock.workspace import Workspace
 from tests.integration.refreshing import moment
 from tests.integration.shop import Shop, open_shop
 
-EXAMPLES = int(os.environ.get("PENSTOCK_PROPERTY_EXAMPLES", "6"))
+EXAMPLES = int(os.environ.get("PENSTOCK_PROPERTY_EXAMPLES", "5"))
 START = moment("2024-01-10")
 STORES = ["a", "b", "c"]
 Key = tuple[str, pd.Timestamp]
@@ -38,7 +38,7 @@ mutations = st.one_of(
     st.tuples(st.just("close"), stores),
 )
 steps = st.lists(
-    st.tuples(st.lists(mutations, min_size=1, max_size=4), st.integers(0, 40)), min_size=2, max_size=4
+    st.tuples(st.lists(mutations, min_size=1, max_size=4), st.integers(0, 40)), min_size=1, max_size=3
 )  # fmt: skip
 
 

@@ -17,8 +17,9 @@ from penstock.features.definition import create_table, definition_hash
 from penstock.features.inputs import open_input, quote, sql_moment
 from penstock.features.merge import CheckedBatch, merge_batch, validate_batch
 from penstock.features.plan import Plan
-from penstock.features.refresh import difference, feature_table, transform, with_known_at, write_staging
+from penstock.features.refresh import difference, feature_table, new_batch, transform, with_known_at, write_staging
 from penstock.features.staging import Mode, StagedBatch, app_id
+from penstock.features.time_ranges import TimeRange, column_condition
 from penstock.lakehouse.records import BackfillProgress, CommitRecord, latest_record
 from penstock.spec.loading import LoadedProject
 from penstock.spec.project import FeatureTable
@@ -173,7 +174,7 @@ def _stage_piece(
         rows = difference(
             with_known_at(output, spec, plan, as_of), current.where(_between(quote(spec.event_time), piece)), spec
         )
-        batch = write_staging(workspace, project, name, rows, plan, reached, as_of, progress)
+        batch = write_staging(new_batch(workspace, project, name, plan, reached, as_of, progress), rows)
     # inputs are the recorded ones: what changed in them since is for the next refresh to find
     return replace(batch, inputs=plan.last.inputs, input_ids=plan.last.input_ids)
 
@@ -197,7 +198,9 @@ def _within(view: "DataFrame", name: str, spec: FeatureTable, piece: Piece) -> "
     mapping = spec.grain.inputs.get(name) if spec.grain else None
     if mapping is None or mapping.join is not None or spec.event_time not in mapping.expressions:
         return view
-    return view.where(_between(f"({mapping.expressions[spec.event_time]})", piece))
+    expression = mapping.expressions[spec.event_time]
+    view = view.where(column_condition(expression, [TimeRange(piece.after, piece.until)]) or "true")
+    return view.where(_between(f"({expression})", piece))
 
 
 def _between(expression: str, piece: Piece) -> str:

@@ -27,11 +27,14 @@ def new_record(workspace: Workspace, project: LoadedProject, batch: StagedBatch)
     return replace(commit, input_ids=batch.input_ids, batch=batch.id, backfill=batch.backfill)
 
 
-def commit_batch(target: str, spec: FeatureTable, batch: StagedBatch, staged: "pa.Table", commit: CommitRecord) -> None:
-    """Appends (new keys only, or nothing at all) or merges staged rows, in one commit with its record and mark.
+def commit_batch(
+    target: str, spec: FeatureTable, batch: StagedBatch, staged: "pa.Table | None", commit: CommitRecord
+) -> None:
+    """Appends (new keys only; or nothing, without `staged`) or merges rows, in one commit with its record and mark.
 
     Raises ServiceError where another refresh has left its mark since the plan.
     """
+    import pyarrow as pa
     from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
     from deltalake.exceptions import CommitFailedError
 
@@ -44,7 +47,10 @@ def commit_batch(target: str, spec: FeatureTable, batch: StagedBatch, staged: "p
         app_transactions=[Transaction(consumer, batch.planned_version + 1)],
     )
     try:
-        if _has_only_inserts(staged):
+        if staged is None:
+            nothing = pa.schema(table.schema().to_arrow()).empty_table()
+            write_deltalake(table, nothing, mode="append", commit_properties=properties)
+        elif _has_only_inserts(staged):
             rows = fill_missing(staged.select(stored_names(spec)), target)
             write_deltalake(table, rows, mode="append", commit_properties=properties)
         else:

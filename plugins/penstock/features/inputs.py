@@ -1,7 +1,7 @@
 """The tables that a transformation, a training set or a score reads: at a version, up to as_of."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from penstock.clock import to_text
@@ -44,6 +44,25 @@ class InputTable:
 
         bounds = [(self.available_at, ">", after), (self.available_at, "<=", until)]
         return len(read_arrow(self.path, version=self.version, columns=[self.available_at], filters=bounds)) > 0
+
+    def may_exceed(self, version: int, column: str, moment: datetime) -> bool:
+        """Whether a version may hold values of a timestamp column after a moment, by the log's statistics alone."""
+        import pyarrow as pa
+        import pyarrow.compute as compute
+        from deltalake import DeltaTable
+        from deltalake.exceptions import DeltaError
+
+        try:
+            actions = pa.table(DeltaTable(self.path, version=version).get_add_actions(flatten=True))
+        except DeltaError:
+            return True  # that version's log was cleaned up
+        if not actions.num_rows:
+            return False
+        if f"max.{column}" not in actions.column_names:
+            return True
+        greatest = actions[f"max.{column}"].cast(pa.timestamp("us", tz="UTC"))
+        rounded = pa.scalar(moment - timedelta(milliseconds=1), greatest.type)  # Spark's statistics are cut to these
+        return bool(compute.any(compute.fill_null(compute.greater(greatest, rounded), True)).as_py())
 
     def has_change_feed(self) -> bool:
         """Whether the table's commits say which rows they changed."""

@@ -31,9 +31,8 @@ from penstock.features.staging import (
     remove_staging,
     stored_names,
 )
-from penstock.features.touched import restrict, semi_join, touched_groups
+from penstock.features.touched import Touched, restrict, restrict_current, touched_groups
 from penstock.lakehouse.records import BackfillProgress
-from penstock.lakehouse.small_tables import read_arrow
 from penstock.spec.functions import load_function
 from penstock.spec.loading import LoadedProject
 from penstock.spec.project import FeatureTable
@@ -56,19 +55,28 @@ def stage_table(workspace: Workspace, project_name: str, table_name: str, as_of:
     plan = make_plan(workspace, project, table_name, spec, as_of)
     with workspace.spark() as spark:
         views = {name: table.read(spark, as_of) for name, table in plan.inputs.items()}
-        current = spark.read.format("delta").option("versionAsOf", plan.version).load(plan.path)
         with touched_groups(spark, spec, plan, views, as_of) as (plan, touched):
-            if touched is not None and spec.grain is not None:
-                views = {name: restrict(frame, name, spec.grain, touched) for name, frame in views.items()}
-                current = semi_join(current, touched, {column: quote(column) for column in spec.grain.columns})
-            output = transform(spark, project, spec, views).where(f"{quote(spec.event_time)} <= {sql_moment(as_of)}")
-            rows = difference(with_known_at(output, spec, plan, as_of), None if plan.is_empty else current, spec)
-            batch = write_staging(workspace, project, table_name, rows, plan, as_of, as_of)
+            batch = new_batch(workspace, project, table_name, plan, as_of)
+            if touched is None or touched.count:
+                batch = write_staging(batch, _changed_rows(spark, project, spec, plan, views, touched, as_of))
     if batch.rows == 0:
         if batch.mode is Mode.FULL:
             settle_all(workspace, project_name, table_name)
+        _record_reached(workspace, project, spec, plan, batch)
         raise NothingToDo(f"{project_name}.{table_name}: nothing changed as of {to_text(as_of)} ({plan.why})")
     return batch
+
+
+def _changed_rows(
+    spark: "SparkSession", project: LoadedProject, spec: FeatureTable, plan: Plan, views: dict[str, "DataFrame"],
+    touched: Touched | None, as_of: datetime,
+) -> "DataFrame":  # fmt: skip
+    current = spark.read.format("delta").option("versionAsOf", plan.version).load(plan.path)
+    if touched is not None:
+        views = {name: restrict(frame, name, spec, touched) for name, frame in views.items()}
+        current = restrict_current(current, spec, touched)
+    output = transform(spark, project, spec, views).where(f"{quote(spec.event_time)} <= {sql_moment(as_of)}")
+    return difference(with_known_at(output, spec, plan, as_of), None if plan.is_empty else current, spec)
 
 
 def _record_reached(
@@ -76,8 +84,7 @@ def _record_reached(
 ) -> None:
     """Records that a table is as it was up to a later as_of: a row that comes for a moment before it is late."""
     if plan.last is not None:
-        staged = read_arrow(batch.path, version=batch.version)
-        commit_batch(plan.path, spec, batch, staged, new_record(workspace, project, batch))
+        commit_batch(plan.path, spec, batch, None, new_record(workspace, project, batch))
     remove_staging(batch.path)
 
 
@@ -89,24 +96,29 @@ def feature_table(project: LoadedProject, name: str) -> FeatureTable:
     return project.spec.feature_tables[name]
 
 
-def write_staging(
-    workspace: Workspace, project: LoadedProject, table: str, rows: "DataFrame", plan: Plan,
-    as_of: datetime, known_at: datetime, backfill: BackfillProgress | None = None,
+def new_batch(
+    workspace: Workspace, project: LoadedProject, table: str, plan: Plan, as_of: datetime,
+    known_at: datetime | None = None, backfill: BackfillProgress | None = None,
 ) -> StagedBatch:  # fmt: skip
-    """Writes a batch's rows to a staging table of its own. as_of: what the table has reached with it."""
-    from deltalake import DeltaTable
-
+    """A batch without rows yet. as_of: what the table has reached with it; known_at: when its changes became known."""
     batch, path = new_staging(workspace, project.name, table)
-    rows.write.format("delta").save(path)
-    staged = DeltaTable(path)
     return StagedBatch(
-        id=batch, project=project.name, table=table, path=path, version=staged.version(), rows=staged.count(),
-        mode=plan.mode, why=plan.why, as_of=to_text(as_of), known_at=to_text(known_at),
+        id=batch, project=project.name, table=table, path=path, version=0, rows=0, mode=plan.mode, why=plan.why,
+        as_of=to_text(as_of), known_at=to_text(known_at or as_of),
         inputs={name: found.version for name, found in plan.inputs.items()},
         input_ids={name: found.id for name, found in plan.inputs.items()},
         planned_mark=plan.mark, planned_version=plan.version, definition=plan.definition,
         backfill=backfill or _carried(plan),
     )  # fmt: skip
+
+
+def write_staging(batch: StagedBatch, rows: "DataFrame") -> StagedBatch:
+    """Writes a batch's rows to its staging table."""
+    from deltalake import DeltaTable
+
+    rows.write.format("delta").save(batch.path)
+    staged = DeltaTable(batch.path)
+    return replace(batch, version=staged.version(), rows=staged.count())
 
 
 def _carried(plan: Plan) -> BackfillProgress | None:

@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from penstock.features.inputs import quote, sql_moment
 from penstock.features.plan import Plan
 from penstock.features.staging import Mode
+from penstock.features.time_ranges import TimeRange, column_condition, offset_of, ranges_of
 from penstock.spec.project import FeatureTable, Grain, GrainInput
 
 if TYPE_CHECKING:
@@ -29,49 +31,64 @@ _FEED_IS_GONE = (
 )
 
 
+# More are kept on the server instead.
+_MOST_COLLECTED = 200_000
+
+
 class ChangesLostError(Exception):
     """The change data feed of an input does not say any more what changed."""
+
+
+@dataclass(frozen=True)
+class Touched:
+    """The groups to compute, and ranges that hold their event times (None: they have none, or too many groups)."""
+
+    groups: "DataFrame"
+    count: int
+    ranges: list[TimeRange] | None
 
 
 @contextmanager
 def touched_groups(
     spark: "SparkSession", spec: FeatureTable, plan: Plan, views: dict[str, "DataFrame"], as_of: datetime
-) -> Iterator[tuple[Plan, "DataFrame | None"]]:
-    """The plan, and the groups to compute, kept on the server while they are used; None where all are computed.
+) -> Iterator[tuple[Plan, Touched | None]]:
+    """The plan, and the groups to compute; None where all are computed.
 
     The plan turns into one of the whole table where most groups are touched, or where the change feed was cleaned up.
     """
     if plan.mode is not Mode.INCREMENTAL or spec.grain is None:
         yield plan, None
         return
-    touched = _touched(spark, spec.grain, spec.event_time, plan, views, as_of).persist()
     try:
-        why = _why_all(spark, spec, plan, touched)
-        yield (plan, touched) if why is None else (plan.in_full(why), None)
-    finally:
-        touched.unpersist()
-
-
-def _why_all(spark: "SparkSession", spec: FeatureTable, plan: Plan, touched: "DataFrame") -> str | None:
-    try:
-        count = _count(touched)
+        touched = _collect(spark, spec, _touched(spark, spec.grain, spec.event_time, plan, views, as_of))
     except ChangesLostError as error:
-        return f"an input's change data feed was cleaned up: {error}"
+        yield plan.in_full(f"an input's change data feed was cleaned up: {error}"), None
+        return
     groups = _group_count(spark, spec, plan)
-    if count > MOST * groups:
-        return f"{count} groups are touched, and the table has {groups}"
-    return None
+    try:
+        if touched.count > MOST * groups:
+            yield plan.in_full(f"{touched.count} groups are touched, and the table has {groups}"), None
+        else:
+            yield plan, touched
+    finally:
+        touched.groups.unpersist()
 
 
-def _count(touched: "DataFrame") -> int:
+def _collect(spark: "SparkSession", spec: FeatureTable, groups: "DataFrame") -> Touched:
     from pyspark.errors import PySparkException
 
+    assert spec.grain is not None
     try:
-        return touched.count()
+        table = groups.limit(_MOST_COLLECTED + 1).toArrow()
+        if len(table) > _MOST_COLLECTED:
+            return Touched(groups.persist(), groups.count(), None)
     except PySparkException as error:
         if any(name in str(error) for name in _FEED_IS_GONE):
             raise ChangesLostError(str(error).strip().splitlines()[0][:300]) from error
         raise
+    times = table[spec.event_time].unique().drop_null().to_pylist() if spec.event_time in spec.grain.columns else None
+    kept = spark.createDataFrame(table) if len(table) else groups
+    return Touched(kept, len(table), None if times is None else ranges_of(times))
 
 
 def _group_count(spark: "SparkSession", spec: FeatureTable, plan: Plan) -> int:
@@ -99,14 +116,39 @@ def _touched(
             continue
         if seen != table.version:
             parts.append(_groups(table.changes(spark, seen, as_of), name, mapping, grain, views))
-        parts.append(_groups(table.read(spark, as_of, after=since), name, mapping, grain, views))
+        if table.may_exceed(seen, table.available_at, since):
+            parts.append(_groups(table.read(spark, as_of, after=since), name, mapping, grain, views))
         if event_time in grain.columns:
-            withheld = _groups(views[name], name, mapping, grain, views)
-            parts.append(withheld.where(f"{quote(event_time)} > {sql_moment(since)}"))
+            narrow = _later(plan, name, mapping, event_time, since, views)
+            if narrow is not None:
+                withheld = _groups(narrow[name], name, mapping, grain, narrow)
+                parts.append(withheld.where(f"{quote(event_time)} > {sql_moment(since)}"))
+    if not parts:
+        name, mapping = next(iter(grain.inputs.items()))
+        return _groups(views[name], name, mapping, grain, views).limit(0)
     union = parts[0]
     for part in parts[1:]:
         union = union.unionByName(part)
     return union.distinct()
+
+
+def _later(
+    plan: Plan, name: str, mapping: GrainInput, event_time: str, since: datetime, views: dict[str, "DataFrame"]
+) -> dict[str, "DataFrame"] | None:
+    """The inputs with the rows of `name` that may make event times after a moment; None where there were none."""
+    assert plan.last is not None
+    expression = mapping.expressions[event_time]
+    offset = offset_of(expression)
+    if offset is None:
+        return views
+    source = mapping.join.input if mapping.join is not None and offset.table == mapping.join.input else name
+    if mapping.join is not None and not offset.table:
+        return views
+    seen = plan.last.inputs.get(source)
+    if seen is not None and not plan.inputs[source].may_exceed(seen, offset.column, since - offset.greatest):
+        return None
+    condition = column_condition(expression, [TimeRange(since, None)])
+    return {**views, source: views[source].where(str(condition))}
 
 
 def _groups(
@@ -121,20 +163,27 @@ def _groups(
     ).distinct()
 
 
-def restrict(frame: "DataFrame", name: str, grain: Grain, touched: "DataFrame") -> "DataFrame":
+def restrict(frame: "DataFrame", name: str, spec: FeatureTable, touched: Touched) -> "DataFrame":
     """The rows of an input that belong to touched groups; all, where they map to groups only by a join."""
-    mapping = grain.inputs.get(name)
+    mapping = spec.grain.inputs.get(name) if spec.grain else None
     if mapping is None or mapping.join is not None:
         return frame
-    return semi_join(frame, touched, mapping.expressions)
+    return _semi_join(frame, touched, mapping.expressions, spec.event_time)
 
 
-def semi_join(frame: "DataFrame", touched: "DataFrame", expressions: dict[str, str]) -> "DataFrame":
-    """The rows whose expressions, by column of the grain, are a touched group."""
+def restrict_current(frame: "DataFrame", spec: FeatureTable, touched: Touched) -> "DataFrame":
+    """The feature table's own rows of touched groups."""
+    assert spec.grain is not None
+    return _semi_join(frame, touched, {column: quote(column) for column in spec.grain.columns}, spec.event_time)
+
+
+def _semi_join(frame: "DataFrame", touched: Touched, expressions: dict[str, str], event_time: str) -> "DataFrame":
     from pyspark.sql.connect import functions as F
 
+    if touched.ranges is not None:
+        frame = frame.where(column_condition(expressions[event_time], touched.ranges) or "true")
     keyed = frame.select("*", *(F.expr(expression).alias(f"__{column}") for column, expression in expressions.items()))
-    groups = touched.select(*(F.col(column).alias(f"__touched_{column}") for column in expressions))
+    groups = touched.groups.select(*(F.col(column).alias(f"__touched_{column}") for column in expressions))
     same = [F.col(f"__{column}").eqNullSafe(F.col(f"__touched_{column}")) for column in expressions]
     joined = keyed.join(F.broadcast(groups), same, "left_semi")
     return joined.drop(*(f"__{column}" for column in expressions))

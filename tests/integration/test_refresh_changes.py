@@ -1,0 +1,257 @@
+"""What a refresh does when its input, its definition or another refresh gets in its way."""
+
+import re
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+from shutil import rmtree
+from typing import Any
+
+import pandas as pd
+import pytest
+from deltalake import DeltaTable
+
+from penstock.errors import GateError, NothingToDo, PenstockError, ServiceError, TableError
+from penstock.features import backfill
+from penstock.features.backfill import BackfillRequest, backfill_table
+from penstock.features.known import KNOWN_AT, history_name
+from penstock.features.merge import RefreshedTable, merge_batch, validate_batch
+from penstock.features.refresh import stage_table
+from penstock.lakehouse.records import latest_record
+from penstock.workspace import Workspace
+from tests.integration.refreshing import moment
+from tests.integration.shop import SHOP, STORE_DAILY, Shop, open_shop
+
+REACHED = moment("2024-03-10")
+KEYS = ["store", "event_time"]
+ALL = BackfillRequest(("store_daily",))
+
+
+@pytest.fixture
+def shop(make_workspace: Callable[..., Workspace], tmp_path: Path) -> Shop:
+    """A shop with three months of orders, refreshed once."""
+    found = open_shop(make_workspace, tmp_path)
+    add_orders(found, [f"2024-{month:02}-{day:02}" for month in (1, 2, 3) for day in (2, 5, 8)])
+    found.refresh("store_daily", REACHED)
+    return found
+
+
+def add_orders(shop: Shop, days: list[str], first: int = 0, known: str | None = None) -> None:
+    shop.add("orders", *(
+        {"id": first + number, "store": store, "at": moment(f"{day}T10:00"), "amount": 2.0 + number,
+         "known_at": moment(known or f"{day}T11:00")}
+        for number, day in enumerate(days) for store in ("a", "b")
+    ))  # fmt: skip
+
+
+def expected(shop: Shop) -> pd.DataFrame:
+    """The full recomputation: the table of a shop beside it that was never refreshed before."""
+    orders = shop.raw("orders").to_pyarrow_table().to_pandas()
+    orders["event_time"] = orders["at"].dt.floor("D") + pd.Timedelta(days=1)
+    return orders.groupby(KEYS).agg(total=("amount", "sum"), orders=("amount", "size")).reset_index()
+
+
+def assert_equals_recomputation(shop: Shop) -> None:
+    found = shop.rows("store_daily", KEYS)[[*KEYS, "total", "orders"]]
+    pd.testing.assert_frame_equal(found, expected(shop), check_dtype=False)
+
+
+def test_two_refreshes_at_once_end_with_one_winner_and_a_clear_error(shop: Shop) -> None:
+    add_orders(shop, ["2024-03-10", "2024-01-02"], first=100, known="2024-03-10T12:00")
+    add_orders(shop, ["2024-03-11"], first=200)
+
+    def attempt(hours: int) -> RefreshedTable | PenstockError:
+        try:
+            return shop.refresh("store_daily", REACHED + timedelta(hours=hours))
+        except PenstockError as error:
+            return error
+
+    with ThreadPoolExecutor(2) as pool:
+        results = list(pool.map(attempt, (48, 36)))
+    winners = [result for result in results if isinstance(result, RefreshedTable)]
+    losers = [result for result in results if not isinstance(result, RefreshedTable)]
+    assert winners
+    assert all(isinstance(loser, ServiceError | NothingToDo) for loser in losers), losers
+    for loser in losers:
+        assert re.search(r"run the refresh again|already reached", str(loser))
+    record = latest_record(shop.path("store_daily"))
+    assert record is not None
+    assert record.as_of == max(winner.as_of for winner in winners)
+    with suppress(NothingToDo):
+        shop.refresh("store_daily", REACHED + timedelta(hours=48))
+    assert_equals_recomputation(shop)
+
+
+def test_an_input_that_was_dropped_and_made_again_is_noticed(shop: Shop) -> None:
+    version = shop.raw("orders").version()
+    rmtree(shop.path("orders"))
+    add_orders(shop, ["2024-01-02", "2024-03-10"], first=500)
+    for _ in range(version):  # it reaches the version that was seen before
+        shop.raw("orders").update(updates={"amount": "amount + 1"})
+    done = shop.refresh("store_daily", REACHED + timedelta(days=2))
+    assert done.mode == "full"
+    assert "orders was made anew" in done.why
+    assert_equals_recomputation(shop)
+
+
+def test_an_input_put_back_to_an_older_version_is_followed(shop: Shop) -> None:
+    add_orders(shop, ["2024-02-02"], first=300, known="2024-03-10T05:00")
+    shop.refresh("store_daily", REACHED + timedelta(hours=6))
+    shop.raw("orders").restore(1)
+    shop.refresh("store_daily", REACHED + timedelta(hours=7))
+    assert_equals_recomputation(shop)
+
+
+def test_a_change_feed_that_was_vacuumed_away_leads_to_a_full_recomputation(shop: Shop) -> None:
+    shop.raw("orders").update(updates={"amount": "99.0"}, predicate="id = 4")
+    for file in Path(shop.path("orders")).glob("_change_data/*"):
+        file.unlink()
+    done = shop.refresh("store_daily", REACHED + timedelta(hours=1))
+    assert done.mode == "full"
+    assert "cleaned up" in done.why
+    assert_equals_recomputation(shop)
+
+
+def test_a_log_that_was_cleaned_up_leads_to_a_full_recomputation(shop: Shop) -> None:
+    for number in range(3):
+        add_orders(shop, ["2024-02-02"], first=600 + number, known="2024-03-10T05:00")
+    table = shop.raw("orders")
+    table.create_checkpoint()
+    for version in range(table.version()):
+        Path(shop.path("orders"), f"_delta_log/{version:020}.json").unlink()
+    done = shop.refresh("store_daily", REACHED + timedelta(hours=6))
+    assert done.mode == "full"
+    assert "cleaned up" in done.why
+    assert_equals_recomputation(shop)
+
+
+def test_where_most_groups_are_touched_all_are_computed(shop: Shop) -> None:
+    shop.raw("orders").update(updates={"amount": "amount * 2"})
+    done = shop.refresh("store_daily", REACHED + timedelta(hours=1))
+    assert done.mode == "full"
+    assert done.why == "18 groups are touched, and the table has 18"
+    assert_equals_recomputation(shop)
+
+
+def test_an_empty_refresh_records_what_it_reached(shop: Shop) -> None:
+    with pytest.raises(NothingToDo):
+        shop.refresh("store_daily", REACHED + timedelta(days=5))
+    add_orders(shop, ["2024-03-12"], first=700, known="2024-03-15T12:00")
+    as_of = REACHED + timedelta(days=6)
+    shop.refresh("store_daily", as_of)
+    newest = shop.rows("store_daily", KEYS).iloc[-1]
+    assert newest["event_time"] == pd.Timestamp("2024-03-13", tz="UTC")
+    assert newest[KNOWN_AT] == pd.Timestamp(as_of)  # on the 15th, the table had no such row
+
+
+def test_inserts_alone_make_no_history(shop: Shop) -> None:
+    assert not DeltaTable.is_deltatable(shop.path(history_name("store_daily")))
+
+
+def change_sql(shop: Shop, sql: str, columns: dict[str, str] | None = None) -> None:
+    (shop.folder / "store_daily.sql").write_text(sql)
+
+    def declare(spec: dict[str, Any]) -> None:
+        spec["feature_tables"]["store_daily"]["columns"].update(columns or {})
+
+    shop.write_spec(declare)
+
+
+def test_layout_and_comments_are_no_change(shop: Shop) -> None:
+    change_sql(shop, "-- by day\n" + STORE_DAILY.replace("SELECT ", "SELECT\n  ").replace("sum(", "SUM("))
+    with pytest.raises(NothingToDo):
+        shop.refresh("store_daily", REACHED)
+
+
+def test_a_new_column_is_filled_in_every_row(shop: Shop) -> None:
+    change_sql(shop, STORE_DAILY.replace("count(*)", "max(amount) AS greatest, count(*)"), {"greatest": "double"})
+    done = shop.refresh("store_daily", REACHED)
+    assert done.mode == "full"
+    assert "new column(s), filled in every row: greatest" in done.why
+    rows = shop.rows("store_daily", KEYS)
+    assert rows["greatest"].notna().all()
+    assert len(shop.rows(history_name("store_daily"), KEYS)) == len(rows)
+
+
+def test_a_changed_transformation_asks_for_a_backfill_and_writes_nothing(shop: Shop) -> None:
+    before = shop.raw("store_daily").version()
+    change_sql(shop, STORE_DAILY.replace("sum(amount)", "sum(amount) * 2"))
+    with pytest.raises(GateError, match=r"--backfill store_daily"):
+        shop.refresh("store_daily", REACHED + timedelta(days=1))
+    assert shop.raw("store_daily").version() == before
+
+
+def test_a_changed_key_is_refused_with_what_to_do(shop: Shop) -> None:
+    def declare(spec: dict[str, Any]) -> None:
+        spec["feature_tables"]["store_daily"]["primary_keys"] = ["store", "orders"]
+
+    shop.write_spec(declare)
+    with pytest.raises(TableError, match=r"store, event_time.*new name, or drop it"):
+        shop.refresh("store_daily", REACHED)
+
+
+def test_a_killed_backfill_goes_on_after_the_last_finished_piece(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    doubled = STORE_DAILY.replace("sum(amount)", "sum(amount) * 2")
+    change_sql(shop, doubled)
+    as_of, said = REACHED + timedelta(days=1), []
+    once = iter([merge_batch])
+
+    def merge_then_die(*about: Any) -> RefreshedTable:
+        merge = next(once, None)
+        if merge is None:
+            raise KeyboardInterrupt
+        return merge(*about)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(backfill, "merge_batch", merge_then_die)
+        with pytest.raises(KeyboardInterrupt):
+            backfill_table(shop.workspace, SHOP, "store_daily", as_of, ALL, 6)
+    record = latest_record(shop.path("store_daily"))
+    assert record is not None
+    assert record.backfill is not None
+    assert (record.backfill.done_until, record.backfill.finished) == ("2024-02-01T00:00:00Z", False)
+    with pytest.raises(GateError, match="a backfill has come to 2024-02-01"):
+        shop.refresh("store_daily", as_of)
+    done = backfill_table(shop.workspace, SHOP, "store_daily", as_of, ALL, 6, said.append)
+    assert done.pieces == 2
+    assert "up to 2024-03-01" in said[0]
+    record = latest_record(shop.path("store_daily"))
+    assert record is not None
+    assert record.backfill is not None
+    assert record.backfill.finished
+    assert record.as_of == "2024-03-10T00:00:00Z"
+    wanted = expected(shop)["total"] * 2
+    rows = shop.rows("store_daily", KEYS)
+    pd.testing.assert_series_equal(rows["total"], wanted)
+    assert (rows[KNOWN_AT] == pd.Timestamp(as_of)).all()
+    add_orders(shop, ["2024-03-10"], first=800)
+    assert shop.refresh("store_daily", REACHED + timedelta(days=2)).mode == "incremental"
+
+
+def test_rows_outside_the_range_of_a_backfill_stay(shop: Shop) -> None:
+    change_sql(shop, STORE_DAILY.replace("sum(amount)", "sum(amount) * 2"))
+    request = BackfillRequest(("store_daily",), moment("2024-02-01"), moment("2024-03-01"))
+    done = backfill_table(shop.workspace, SHOP, "store_daily", REACHED, request)
+    assert (done.pieces, done.rows) == (1, 6)
+    rows, before = shop.rows("store_daily", KEYS), expected(shop)
+    factor = rows["total"] / before["total"]
+    inside = rows["event_time"].dt.month == 2
+    assert (factor[inside] == 2).all()
+    assert (factor[~inside] == 1).all()
+
+
+def test_a_table_that_was_never_filled_has_no_backfill(shop: Shop) -> None:
+    shop.add("stores", {"store": "a", "region": "north", "known_at": REACHED})
+    with pytest.raises(NothingToDo, match="never filled"):
+        backfill_table(shop.workspace, SHOP, "region_daily", REACHED, BackfillRequest(("region_daily",)))
+
+
+def test_a_killed_merge_is_repeated_and_a_merged_batch_is_not(shop: Shop) -> None:
+    shop.raw("orders").update(updates={"amount": "50.0"}, predicate="id = 4")
+    batch = validate_batch(shop.workspace, stage_table(shop.workspace, SHOP, "store_daily", REACHED))
+    first = merge_batch(shop.workspace, batch)
+    assert not Path(batch.batch.path).exists()
+    assert merge_batch(shop.workspace, batch).version == first.version
+    assert len(shop.rows(history_name("store_daily"), KEYS)) == 2
