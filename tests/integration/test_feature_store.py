@@ -1,6 +1,7 @@
 """The client of the feature store: tables of one's own beside declared ones, found, written, read and dropped."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pandas as pd
@@ -9,7 +10,9 @@ import pytest
 from penstock.errors import PenstockError, TableError
 from penstock.features import FeatureStore
 from penstock.features.landing import land_source
-from penstock.lakehouse.records import latest_record
+from penstock.features.own_tables import parse_schema
+from penstock.lakehouse.records import latest_record, record
+from penstock.lakehouse.small_tables import create_if_missing, to_arrow, upsert
 from penstock.workspace import Workspace
 from tests.integration.refreshing import PROJECT, copy_root, moment, version
 
@@ -240,3 +243,49 @@ def test_a_table_is_dropped_with_its_history_but_not_a_declared_one(store: Featu
     assert store.workspace.addresses.tables(PROJECT) == {}
     with pytest.raises(TableError, match="is declared in wind_parks's project.yaml"):
         store.drop_table("turbine_daily", force=True)
+
+
+def test_writers_at_once_lose_nothing(store: FeatureStore) -> None:
+    make_ratings(store)
+
+    def write(number: int) -> None:
+        rows = pd.concat([ratings().assign(park=f"p{number}").head(1), ratings(visits=[number, 4]).head(1)])
+        FeatureStore(PROJECT, store.workspace).write_table("ratings", rows)
+
+    with ThreadPoolExecutor(4) as pool:
+        outcomes = list(pool.map(lambda number: attempt(lambda: write(number)), range(8)))
+    there = set(store.read_table("ratings")["park"])
+    assert there == {"north", "south"} | {f"p{number}" for number, error in enumerate(outcomes) if error is None}
+    assert outcomes.count(None) >= 2
+    assert all("run this again" in str(error) or "lies before it" in str(error) for error in outcomes if error)
+    assert not store.read_table("ratings").duplicated(["park", "rated_at"]).any()
+
+
+def attempt(function: Callable[[], None]) -> PenstockError | None:
+    try:
+        function()
+    except PenstockError as error:
+        return error
+    return None
+
+
+def test_a_declared_table_is_published_and_read_online(make_workspace: Make, tmp_path: Path) -> None:
+    root = copy_root(tmp_path)
+    file = root / "include/projects/wind_parks/project.yaml"
+    before = "    function: features.park_wind.transform\n"
+    file.write_text(file.read_text().replace(before, f"{before}    online: true\n"))
+    store = FeatureStore(PROJECT, make_workspace(root))
+    path = store.workspace.addresses.writable(f"{PROJECT}.park_wind")
+    columns = {
+        name: Column(type=kind) for name, kind in (("park", "string"), ("event_time", "timestamp"), ("wind", "double"))
+    }
+    create_if_missing(path, columns, keys=["park", "event_time"], description="Wind.")
+    rows = ratings().rename(columns={"rated_at": "event_time", "score": "wind"})[["park", "event_time", "wind"]]
+    kinds = {name: column.type for name, column in columns.items()}
+    upsert(path, to_arrow(rows, kinds, "park_wind"), ["park", "event_time"], record(moment("2024-01-05")))
+    assert store.publish_table("park_wind", as_of="2024-01-05").rows == 2
+    found = store.read_online([{"table": "park_wind"}], [{"park": "north"}, {"park": "nowhere"}], at="2024-01-05")
+    assert found == [{"wind": 1.5}, {"wind": None}]
+    make_ratings(store)
+    with pytest.raises(PenstockError, match="ratings"):
+        store.publish_table("ratings")

@@ -1,21 +1,26 @@
 """From a table of one's own to a model that is scored by keys: training sets, logged models, lineage, online."""
 
+import json
 import uuid
 from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
 from penstock.errors import PenstockError, RegistryError, TableError
 from penstock.features import FeatureStore
+from penstock.features.landing import land_source
+from penstock.spec.project import ColumnType, Training
+from penstock.training.feature_columns import Feature, FeatureColumns
 from penstock.training.given import GivenTrainingSet
+from penstock.training.model_files import ModelParts, log_native_model
 from penstock.training.register import RegisteredVersion
 from penstock.workspace import Connections, Workspace
-from tests.integration.refreshing import PROJECT, copy_root
+from tests.integration.refreshing import PROJECT, copy_root, moment
 
 MODEL = f"windy_{uuid.uuid4().hex[:8]}"  # the registry may be shared with others
 PARKS = ["north", "south", "west"]
@@ -103,6 +108,55 @@ def test_lookups_may_leave_out_keys_and_features(store: FeatureStore) -> None:
 def test_a_wrong_lookup_is_refused_with_the_closest_name(store: FeatureStore, lookup: dict, message: str) -> None:
     with pytest.raises(TableError, match=message):
         store.create_training_set(visits(), [lookup], timestamp_key="visited_at", name="wrong")
+
+
+def test_late_corrections_are_left_out_where_that_is_asked(store: FeatureStore) -> None:
+    asked = pd.DataFrame({"park": ["east"], "asked_at": [pd.Timestamp("2024-01-05", tz="UTC")]})
+    table = {"park": "string", "seen_at": "timestamp", "value": "double"}
+    row = pd.DataFrame({"park": ["east"], "seen_at": [pd.Timestamp("2024-01-02", tz="UTC")], "value": [1.0]})
+    store.create_table("corrected", "park", "seen_at", schema=table)
+    store.write_table("corrected", row, as_of="2024-01-03")
+    store.write_table("corrected", row.assign(value=2.0), as_of="2024-01-09")
+
+    def value(as_known: bool) -> float:
+        made = store.create_training_set(
+            asked, [{"table": "corrected"}], timestamp_key="asked_at", as_known=as_known, name=f"known_{int(as_known)}"
+        )
+        return made.load_df()["value"].item()
+
+    assert (value(as_known=True), value(as_known=False)) == (1.0, 2.0)
+
+
+def test_what_a_model_takes_from_its_entity_is_found_by_its_keys(store: FeatureStore) -> None:
+    land_source(store.workspace, PROJECT, "slots", moment("2024-01-10"))
+    slots = store.read_table("slots").head(5)
+    keys = slots[["park", "turbine", "starts_at"]]
+    name = f"{PROJECT}.{MODEL}_entity"
+    register_reading_capacity(store, name)
+    try:
+        scored = store.score_batch(f"{name}/1", keys.astype({"turbine": "int64"}))
+        np.testing.assert_allclose(scored["prediction"], slots["capacity"])
+        with pytest.raises(TableError, match="1 of 5 rows are not in wind_parks.slots"):
+            store.score_batch(f"{name}/1", keys.assign(turbine=[99, *keys["turbine"][1:]]))
+        with pytest.raises(TableError, match=r"neither capacity nor the key\(s\) turbine"):
+            store.score_batch(f"{name}/1", keys.drop(columns="turbine"))
+    finally:
+        store.mlflow().MlflowClient().delete_registered_model(name)
+
+
+def register_reading_capacity(store: FeatureStore, name: str) -> None:
+    """A version that predicts the capacity of a slot, which it reads from the entity's own table."""
+    model = LinearRegression().fit(pd.DataFrame({"capacity": [0.0, 1.0]}), [0.0, 1.0])
+    columns = FeatureColumns((Feature("capacity", ColumnType.DOUBLE, "entity"),))
+    entity = {"table": "slots", "keys": ["park", "turbine", "starts_at"], "prediction_time": "starts_at",
+              "features": ["capacity"]}  # fmt: skip
+    spec = {"project": PROJECT, "task": "regression", "entity": entity, "lookups": [], "features": columns.to_list()}
+    training = Training(function="test.model", metric="rmse", flavor="sklearn", requirements=["scikit-learn"])
+    mlflow = store.mlflow()
+    mlflow.set_experiment(f"{PROJECT}.{MODEL}")
+    with mlflow.start_run():
+        parts = ModelParts(model, columns, json.dumps(spec), pd.DataFrame({"capacity": [1.0]}))
+        mlflow.register_model(log_native_model(parts, training), name)
 
 
 def test_a_logged_model_scores_keys_in_their_order(store: FeatureStore, registered: RegisteredVersion) -> None:

@@ -248,6 +248,7 @@ def _add_model(builder: _Builder, project: LoadedProject, name: str, model: Mode
     spec = {
         "entity": spec_values(model.entity), "label": spec_values(model.label),
         "lookups": [spec_values(lookup) for lookup in model.lookups],
+        "on_demand": {item: spec_values(feature) for item, feature in model.on_demand.items()},
     }  # fmt: skip
     columns = used_columns(spec, project.name)
     for table in dict.fromkeys(used.table for used in columns):

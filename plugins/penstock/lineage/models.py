@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from penstock.features.point_in_time import PREDICTION_TIME
 from penstock.spec.sql import expression_columns
 from penstock.training.feature_spec import PATH_IN_MODEL
 from penstock.training.mlflow_client import answers
@@ -124,6 +125,11 @@ def used_columns(spec: Mapping[str, Any], project: str) -> list[UsedColumn]:
                 for expression in lookup["keys"].values()
                 for name in expression_columns(expression)
             ]
+    looked_up = {lookup.get("rename", {}).get(name, name) for lookup in spec.get("lookups", [])
+                 for name in lookup["features"]}  # fmt: skip
+    for item in spec.get("on_demand", {}).values():
+        own = [name for name in item["inputs"] if name not in looked_up and name != PREDICTION_TIME]
+        found += [(entity["table"], name) for name in own if entity.get("table")]
     return list(dict.fromkeys(UsedColumn(full_name(table, project), name) for table, name in found))
 
 
