@@ -276,9 +276,7 @@ def test_a_declared_table_is_published_and_read_online(make_workspace: Make, tmp
     file.write_text(file.read_text().replace(before, f"{before}    online: true\n"))
     store = FeatureStore(PROJECT, make_workspace(root))
     path = store.workspace.addresses.writable(f"{PROJECT}.park_wind")
-    columns = {
-        name: Column(type=kind) for name, kind in (("park", "string"), ("event_time", "timestamp"), ("wind", "double"))
-    }
+    columns = parse_schema({"park": "string", "event_time": "timestamp", "wind": "double"})
     create_if_missing(path, columns, keys=["park", "event_time"], description="Wind.")
     rows = ratings().rename(columns={"rated_at": "event_time", "score": "wind"})[["park", "event_time", "wind"]]
     kinds = {name: column.type for name, column in columns.items()}
