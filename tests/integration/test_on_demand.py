@@ -120,6 +120,6 @@ def test_a_function_that_fails_on_the_server_is_named_too(project: LoadedProject
     features = on_demand.load(
         project, {"odd": OnDemand(function="models.given.broken", inputs=["speed"], type="double")}
     )
-    with pytest.raises(Exception, match="odd") as raised:
+    message = "^on-demand feature odd: models.given.broken failed: KeyError: 'wind'$"
+    with pytest.raises(TableError, match=message), on_demand.named_failures():
         on_demand.add(spark_rows, features).toPandas()  # type: ignore[arg-type]
-    assert on_demand.failure(raised.value) == "on-demand feature odd: models.given.broken failed: KeyError: 'wind'"

@@ -262,6 +262,10 @@ def test_a_training_set_is_recorded_and_built_again_after_its_tables_moved_on(wo
     pd.testing.assert_frame_equal(read_training_set(again), first)
     assert made.label_mean == pytest.approx(entities["late"].mean())
     assert made.inputs == again.inputs
+    path = workspace.addresses.writable(f"{PROJECT}.parks")
+    DeltaTable(path).vacuum(0, enforce_retention_duration=False, dry_run=False)
+    with pytest.raises(TableError, match=r"cannot be built again: .*parks@\d+, from which it was made, was removed"):
+        rebuild_training_set(workspace, PROJECT, made.id)
     with pytest.raises(TableError, match="no training set 'unknown@1'"):
         rebuild_training_set(workspace, PROJECT, "unknown@1")
 

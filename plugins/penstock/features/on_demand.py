@@ -10,6 +10,7 @@ The function always gets numbers and booleans as float64 (NaN for null), timesta
 
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -79,10 +80,16 @@ def add(frame: "DataFrame", features: list[OnDemandFeature]) -> "DataFrame":
     return frame.mapInArrow(_on_batches(features), schema)
 
 
-def failure(error: Exception) -> str | None:
-    """What an on-demand feature's function did wrong, where that made a query fail on the server."""
-    lines = [line for line in str(error).splitlines() if _MARK in line]
-    return _MARK + lines[-1].partition(_MARK)[2] if lines else None
+@contextmanager
+def named_failures() -> Iterator[None]:
+    """Raises TableError where a query within fails on the server because of an on-demand feature's function."""
+    try:
+        yield
+    except Exception as error:
+        lines = [line for line in str(error).splitlines() if _MARK in line]
+        if not lines:
+            raise
+        raise TableError(_MARK + lines[-1].partition(_MARK)[2]) from error
 
 
 def _on_batches(

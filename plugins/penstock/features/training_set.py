@@ -99,6 +99,7 @@ def rebuild_training_set(workspace: Workspace, project: str, identifier: str) ->
         raise TableError(f"{project}.training_sets has no training set {identifier!r}")
     made, definition = found
     inputs = _open_inputs(workspace, project, definition, made.inputs)
+    _require_versions(identifier, inputs)
     path = workspace.addresses.writable(f"{made.table}_rebuilt")
     commit = _commit(workspace, project, definition, inputs, parse_as_of(made.as_of))
     content = _write(workspace, project, path, definition, inputs, commit)
@@ -108,6 +109,29 @@ def rebuild_training_set(workspace: Workspace, project: str, identifier: str) ->
             f"had {made.rows} with {made.hash}: was the function of an on-demand feature changed since?"
         )
     return replace(made, table=f"{made.table}_rebuilt", path=path, version=version(path))
+
+
+def _require_versions(identifier: str, inputs: dict[str, InputTable]) -> None:
+    """Raises TableError where VACUUM or a clean-up of the log removed what a recorded version needs."""
+    from pathlib import Path
+
+    from deltalake import DeltaTable
+    from deltalake.exceptions import DeltaError
+
+    for table in inputs.values():
+        try:
+            files = DeltaTable(table.path, version=table.version).file_uris()
+        except DeltaError as error:
+            raise TableError(_gone(identifier, table)) from error
+        if "://" not in table.path and not all(Path(file).exists() for file in files):
+            raise TableError(_gone(identifier, table))
+
+
+def _gone(identifier: str, table: InputTable) -> str:
+    return (
+        f"{identifier} cannot be built again: {table.address}@{table.version}, from which it was made, was removed "
+        "(VACUUM). Versions that a registered model needs are kept by the maintenance pipeline"
+    )
 
 
 def _build(
@@ -136,15 +160,10 @@ def _write(
     with workspace.spark() as spark:
         frame, columns = _rows(workspace, spark, project, definition, inputs, commit.as_of_moment, None)
         spark.conf.set("spark.databricks.delta.commitInfo.userMetadata", commit.to_json())
-        try:
+        with on_demand.named_failures():
             return write_observed(
                 frame, path, columns, definition.timestamp_key, definition.label_column, definition.lookups
             )
-        except Exception as error:
-            reason = on_demand.failure(error)
-            if reason is None:
-                raise
-            raise TableError(reason) from error
 
 
 def _commit(
@@ -201,7 +220,7 @@ def labelled_rows(
         changes["on_demand"] = on_demand_features
     definition = definition.model_copy(update=changes)
     inputs = _open_inputs(workspace, project_name, definition)
-    with workspace.spark() as spark:
+    with workspace.spark() as spark, on_demand.named_failures():
         frame, columns = _rows(workspace, spark, project_name, definition, inputs, as_of, after)
         found = frame.select(*map(quote, columns)).toPandas()
     return _sorted(utc_timestamps(found), PREDICTION_TIME)
