@@ -14,6 +14,7 @@ from penstock.lakehouse.maintenance import (
     compact,
     compact_with_spark,
     find_removable,
+    keep_history,
     removable_bytes,
     remove,
     size,
@@ -128,12 +129,7 @@ def _maintain(
     notes: list[str] = []
     if not dry_run:
         try:
-            if engine == SPARK:
-                assert spark is not None
-                compact_with_spark(spark, path, _cluster_by(workspace, address))
-            else:
-                compact(path, _cluster_by(workspace, address))
-                checkpoint(path)
+            _tidy(path, spark if engine == SPARK else None, _cluster_by(workspace, address))
         except ServiceError as error:
             notes.append(str(error))
     removal = find_removable(path, keep)
@@ -147,6 +143,16 @@ def _maintain(
         address, engine, files_before, files_after, bytes_before, bytes_after, removed, pinned,
         [*notes, *removal.notes],
     )  # fmt: skip
+
+
+def _tidy(path: str, spark: "SparkSession | None", cluster_by: list[str]) -> None:
+    """Joins files; `spark` for the tables that Spark writes."""
+    keep_history(path, spark)
+    if spark is not None:
+        compact_with_spark(spark, path, cluster_by)
+    else:
+        compact(path, cluster_by)
+        checkpoint(path)
 
 
 def _engine(path: str) -> str:

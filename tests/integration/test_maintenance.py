@@ -189,6 +189,7 @@ def test_training_goes_on_after_maintenance_and_its_set_can_be_built_again(
     done = {entry.table: entry for entry in maintain_project(workspace, WIND).tables}
     assert done[f"{WIND}.yields"].engine == "deltalake"
     assert done[built.table].engine == "spark"
+    assert DeltaTable(built.path).metadata().configuration["delta.logRetentionDuration"] == "interval 3650 days"
     assert set(built.inputs.items()) <= {
         (table, int(version)) for table, entry in done.items() for version in entry.pinned
     }

@@ -1,8 +1,11 @@
 """The online store: the newest value of every key, as offline, whatever happens while it is published."""
 
+import json
 import math
+import os
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
@@ -20,6 +23,7 @@ from penstock.spec.project import Lookup
 from penstock.workspace import Workspace
 from tests.integration.online_shop import PROJECT, TABLE, MakeShop, at, delete, open_shop, put, row
 
+REPOSITORY = Path(__file__).resolve().parents[2]
 PASSWORD = "not-so-secret"
 
 
@@ -194,29 +198,47 @@ def test_without_a_usable_change_feed_everything_is_published_and_it_says_so(
     assert agrees(workspace, at(3))
 
 
-def test_a_killed_publication_leaves_the_store_as_it_was(shop: MakeShop, monkeypatch: pytest.MonkeyPatch) -> None:
-    from penstock.online.codec import RowCodec
+PUBLISH = """
+import sys, time, json
+from pathlib import Path
+from penstock.online import codec, offline
+from penstock.online.publish import publish_table
+from tests.integration.online_shop import PROJECT, TABLE, at, open_shop
 
+offline._BATCH_ROWS = 50
+encode = codec.RowCodec.encode
+calls = []
+
+def stop_in_the_middle(self, rows):
+    calls.append(rows.num_rows)
+    if len(calls) == 3:
+        print("written a part", flush=True)
+        time.sleep(60)
+    return encode(self, rows)
+
+codec.RowCodec.encode = stop_in_the_middle
+publish_table(open_shop(Path(sys.argv[1]), json.loads(sys.argv[2])), PROJECT, TABLE, at(3), full=True)
+"""
+
+
+def test_a_killed_publication_leaves_the_store_as_it_was(shop: MakeShop, tmp_path: Path, store: dict[str, Any]) -> None:
     workspace = shop()
     put(workspace, [row(f"c{number:03}", at(1), items=1) for number in range(300)], at(2))
     publish_table(workspace, PROJECT, TABLE, at(2))
     put(workspace, [row(f"c{number:03}", at(3), items=3) for number in range(300)], at(3))
-    monkeypatch.setattr("penstock.online.offline._BATCH_ROWS", 50)
-    encode, calls = RowCodec.encode, []
-
-    def killed_in_the_middle(self: RowCodec, rows: Any) -> Any:
-        calls.append(rows.num_rows)
-        if len(calls) > 1:
-            raise KeyboardInterrupt
-        return encode(self, rows)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(RowCodec, "encode", killed_in_the_middle)
-        with pytest.raises(KeyboardInterrupt):
-            publish_table(workspace, PROJECT, TABLE, at(3), full=True)
-    assert one(workspace, "c000") == row("c000", at(1), items=1)
+    command = [sys.executable, "-c", PUBLISH, str(tmp_path), json.dumps(store)]
+    environment = {**os.environ, "PYTHONPATH": f"{REPOSITORY}{os.pathsep}{REPOSITORY / 'plugins'}"}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": folders}
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "written a part\n"
+        other.kill()
+    with OnlineFeatures(workspace, PROJECT) as features:
+        keys = [{"customer": f"c{number:03}", "shelf": 1} for number in range(300)]
+        assert [found and found["items"] for found in features.rows({TABLE: keys}, at(31))[TABLE]] == [1] * 300
     assert not compare_online(workspace, PROJECT, TABLE, at(3)).passed
-    publish_table(workspace, PROJECT, TABLE, at(3))
+    assert publish_table(workspace, PROJECT, TABLE, at(3)).mode == "incremental"
     assert agrees(workspace, at(3))
 
 

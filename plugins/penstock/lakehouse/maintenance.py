@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pyspark.sql.connect.session import SparkSession
 
 DELTALAKE, SPARK = "deltalake", "spark"
+_HISTORY, _FOR_GOOD = "delta.logRetentionDuration", "interval 3650 days"
 _COMMIT = re.compile(r"(\d{20})\.(json|crc|checkpoint\..*parquet)")
 _CHECKPOINT = re.compile(r"(\d{20})\.checkpoint\.parquet")
 
@@ -75,10 +76,26 @@ def compact_with_spark(spark: "SparkSession", path: str, cluster_by: Sequence[st
     """The same by Spark, for the tables that Spark writes."""
     from deltalake import DeltaTable
 
-    quoted = ", ".join("`" + name.replace("`", "``") + "`" for name in cluster_by)
+    quoted = ", ".join(map(_quote, cluster_by))
     several = len(DeltaTable(path).file_uris()) > 1
     order = f" ZORDER BY ({quoted})" if cluster_by and several else ""
-    spark.sql(f"OPTIMIZE delta.`{path.replace('`', '``')}`{order}").collect()
+    spark.sql(f"OPTIMIZE delta.{_quote(path)}{order}").collect()
+
+
+def keep_history(path: str, spark: "SparkSession | None") -> None:
+    """Has a table keep its commits, which writers otherwise forget after 30 days; nothing where that was decided.
+
+    `spark` for the tables that Spark writes.
+    """
+    from deltalake import DeltaTable
+
+    table = DeltaTable(path)
+    if _HISTORY in table.metadata().configuration:
+        return
+    if spark is None:
+        table.alter.set_table_properties({_HISTORY: _FOR_GOOD})
+    else:
+        spark.sql(f"ALTER TABLE delta.{_quote(path)} SET TBLPROPERTIES ('{_HISTORY}' = '{_FOR_GOOD}')").collect()
 
 
 def checkpoint(path: str) -> None:
@@ -191,3 +208,7 @@ def _expired_commits(path: str, oldest_needed: int, before: datetime) -> list[st
 
 def _modified(info: Any) -> datetime:
     return info.mtime.astimezone(UTC) if info.mtime is not None else now()
+
+
+def _quote(name: str) -> str:
+    return "`" + name.replace("`", "``") + "`"
