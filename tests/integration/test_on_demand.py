@@ -9,6 +9,7 @@ import pytest
 
 from penstock.errors import TableError
 from penstock.features import on_demand
+from penstock.lakehouse.small_tables import read
 from penstock.spec.loading import LoadedProject
 from penstock.spec.project import OnDemand
 from penstock.workspace import Workspace
@@ -84,7 +85,7 @@ def spark_rows(workspace: Workspace, rows: pd.DataFrame) -> Iterator[object]:
 
 
 def test_workers_and_this_process_compute_the_same(
-    project: LoadedProject, rows: pd.DataFrame, spark_rows: object
+    project: LoadedProject, rows: pd.DataFrame, spark_rows: object, tmp_path: Path
 ) -> None:
     features = on_demand.load(project, SPECS)
     here = on_demand.apply(rows.set_index(rows["row"] + 7), features)
@@ -92,7 +93,8 @@ def test_workers_and_this_process_compute_the_same(
     expected = rows["speed"].astype("float64") * 10 + rows["calm"].astype("float64")
     np.testing.assert_array_equal(here["scaled"].to_numpy(), expected.to_numpy())
     assert set(here["shout"].dropna()) == {"NORTH", "SOUTH"}
-    there = on_demand.add(spark_rows, features).orderBy("row").toPandas()  # type: ignore[arg-type]
+    on_demand.add(spark_rows, features).write.format("delta").save(str(tmp_path / "there"))  # type: ignore[arg-type]
+    there = read(str(tmp_path / "there")).sort_values("row", ignore_index=True)
     assert list(there.columns) == [*rows.columns, *SPECS]
     for name in SPECS:
         left, right = here[name].reset_index(drop=True), there[name]

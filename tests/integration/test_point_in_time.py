@@ -153,7 +153,15 @@ def versions_of(draws: np.random.Generator, *, removals: bool) -> tuple[pd.DataF
             rows = []
             for _ in range(int(draws.integers(1, 4))):
                 number += 1
-                rows.append({"park": park, "event_time": after(hour), "value": float(number), KNOWN_AT: known})
+                rows.append(
+                    {
+                        "park": park,
+                        "event_time": after(hour),
+                        "value": float(number),
+                        "word": f"w{number}",
+                        KNOWN_AT: known,
+                    }
+                )
                 known += pd.Timedelta(hours=int(draws.integers(1, 60)))
             for row, following in zip(rows, rows[1:], strict=False):
                 old.append({**row, KNOWN_UNTIL: following[KNOWN_AT]})
@@ -175,7 +183,11 @@ def test_values_are_those_known_at_the_prediction_time(workspace: Workspace, rem
     entities = entity_rows(draws)
     entities[AT] = [after(int(hour)) for hour in draws.integers(-10, 450, len(entities))]
     lookup = Lookup(
-        table="parks", keys={"park": "park"}, features=["value"], max_age=timedelta(hours=30), offset=timedelta(hours=2)
+        table="parks",
+        keys={"park": "park"},
+        features=["value", "word"],
+        max_age=timedelta(hours=30),
+        offset=timedelta(hours=2),
     )
     made = training_set_of(workspace, PROJECT, entities, [lookup], timestamp_key=AT, as_of=AS_OF, as_known=True)
     assert f"{PROJECT}.parks_history" in made.inputs
@@ -183,7 +195,8 @@ def test_values_are_those_known_at_the_prediction_time(workspace: Workspace, rem
     everything[KNOWN_UNTIL] = pd.to_datetime(everything[KNOWN_UNTIL], utc=True)
     age, offset = pd.Timedelta("30h"), timedelta(hours=2)
     known = search(entities, everything, {"park": "park"}, max_age=age, offset=offset, as_known=True)
-    assert column(read_training_set(made), "value") == values(known, "value")
+    for name in lookup.features:
+        assert column(read_training_set(made), name) == values(known, name)
     today = search(entities, current, {"park": "park"}, max_age=age, offset=offset)
     assert values(today, "value") != values(known, "value")
 
