@@ -24,6 +24,7 @@ from penstock.spec.project import Column
 from penstock.ui import airflow_facts, catalogue
 from penstock.ui.airflow_facts import Question, RunFact
 from penstock.ui.app import app
+from penstock.ui.lineage_picture import draw_lineage
 from penstock.workspace import Connections, Workspace
 
 AS_OF = datetime(2020, 5, 1, tzinfo=UTC)
@@ -61,7 +62,7 @@ class QuietAirflow:
         return [found] if wanted in dag_ids else []
 
 
-def fill(workspace: Workspace) -> None:
+def fill(workspace: Workspace, inputs: dict[str, int] | None = None) -> None:
     import pandas as pd
 
     path = workspace.addresses.writable("shop.orders")
@@ -73,7 +74,7 @@ def fill(workspace: Workspace) -> None:
         "known_at": [datetime(2020, 4, 1 + day % 30, 6, 30, tzinfo=UTC) for day in range(30)],
     })  # fmt: skip
     rows = to_arrow(frame, {name: column.type for name, column in columns.items()}, "orders")
-    upsert(path, rows, ["id"], record(AS_OF, {"shop.deliveries": 3}, run=RUN))
+    upsert(path, rows, ["id"], record(AS_OF, inputs or {"shop.deliveries": 3}, run=RUN))
 
 
 def write_report(workspace: Workspace, folder: str, name: str, page: str, verdict: str = "") -> None:
@@ -138,6 +139,27 @@ class TestLogin:
         assert [dependency.dependency for dependency in app.router.dependencies] == [current_reader]
         methods = {method for route in app.routes for method in getattr(route, "methods", ())}
         assert methods <= {"GET", "HEAD"}
+
+
+class TestLineage:
+    """A picture of what a table was made from, and of what uses it."""
+
+    def test_shows_sources_and_models_with_links(self, pages: TestClient, workspace: Workspace) -> None:
+        fill(workspace)
+        text = pages.get("/penstock/lineage/shop/orders").text
+        assert 'href="/penstock/tables/shop/orders"' in text
+        assert 'href="/penstock/models/shop/comes_back"' in text
+        assert "shop.deliveries" in text
+        assert "made from, version 3" in text
+        assert 'href="/penstock/lineage/shop/orders"' in pages.get("/penstock/tables/shop/orders").text
+
+    def test_what_the_user_may_not_read_is_left_out(self, workspace: Workspace) -> None:
+        fill(workspace, {"shop.deliveries": 3, "payroll.salaries": 1})
+        picture = draw_lineage(workspace, "shop.orders", lambda project: project == "shop")
+        assert {box.node.id for box in picture.boxes} == {"shop.orders", "shop.deliveries", "model:shop.comes_back"}
+
+    def test_a_table_of_records_has_none(self, pages: TestClient) -> None:
+        assert pages.get("/penstock/lineage/shop/deployments").status_code == 404
 
 
 class TestRights:

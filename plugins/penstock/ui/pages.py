@@ -6,7 +6,8 @@ from penstock.ui.access import CurrentReader
 from penstock.ui.airflow_facts import CurrentAirflow
 from penstock.ui.catalogue import CurrentWorkspace, TableKind, check_model, find_project, find_table, known_tables
 from penstock.ui.decisions import comparisons, last_window, retraining_decisions, transitions
-from penstock.ui.faults import MayNotRead, NothingYet, UnknownPage
+from penstock.ui.faults import MayNotRead, NothingYet, UnknownPage, reading
+from penstock.ui.lineage_picture import draw_lineage
 from penstock.ui.mlflow_rest import registry_view
 from penstock.ui.overview import project_card
 from penstock.ui.rendering import FOLDER, render
@@ -47,6 +48,19 @@ def table_page(
         request, "table.html", known=known, details=details, inputs=inputs, tables=tables, models=models,
         validated=known.declared and bool(Shelf.of_table(workspace, project, table).names()),
     )  # fmt: skip
+
+
+@router.get("/lineage/{project}/{table}")
+def lineage_page(
+    request: Request, reader: CurrentReader, workspace: CurrentWorkspace, project: str, table: str
+) -> Response:
+    """A table's lineage as a picture, as far as the user may read the projects in it."""
+    known = find_table(find_project(workspace, reader, project), table)
+    with reading(f"the lineage of {project}.{known.name}"):
+        picture = draw_lineage(workspace, f"{project}.{known.name}", reader.may_read)
+    if picture is None:
+        raise NothingYet(f"Nothing is known of the lineage of {project}.{known.name}.", "It is no table of data.")
+    return render(request, "lineage.html", project=project, name=known.name, picture=picture)
 
 
 @router.get("/reports/{project}/{table}")
