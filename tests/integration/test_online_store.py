@@ -228,9 +228,7 @@ def test_a_killed_publication_leaves_the_store_as_it_was(shop: MakeShop, tmp_pat
     put(workspace, [row(f"c{number:03}", at(3), items=3) for number in range(300)], at(3))
     command = [sys.executable, "-c", PUBLISH, str(tmp_path), json.dumps(store)]
     environment = {**os.environ, "PYTHONPATH": f"{REPOSITORY}{os.pathsep}{REPOSITORY / 'plugins'}"}
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": folders}
-    ) as other:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == "written a part\n"
         other.kill()
