@@ -237,7 +237,10 @@ def _query_columns(workspace: Workspace, project: LoadedProject, spec: FeatureTa
         if declared is None:
             return None
         inputs[item] = {name: str(column.type) for name, column in declared.columns.items()}
-    text = (project.folder / spec.sql).read_text(encoding="utf-8")
+    try:
+        text = (project.folder / spec.sql).read_text(encoding="utf-8")
+    except OSError:
+        return None  # `penstock validate` says so
     return query_columns(text, inputs, list(spec.columns))
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from penstock.spec.sql import DIALECT, bind, parse_query
+from penstock.spec.sql import DIALECT, SqlError, bind, parse_query
 
 if TYPE_CHECKING:
     from sqlglot import exp
@@ -43,9 +43,11 @@ def query_columns(
                 for node in root.walk() if _is_input(node.source, names)
             }))  # fmt: skip
         used = _used(bound, schema, names)
-    except (SqlglotError, KeyError, AttributeError, TypeError, ValueError, IndexError):
+    except (SqlError, SqlglotError, KeyError, AttributeError, TypeError, ValueError, IndexError):
         return None  # beyond sqlglot: the table is the finest that can be said
     told = {pair for pairs in values.values() for pair in pairs}
+    if any(column not in inputs[name] for name, column in (*told, *used)):
+        return None
     return QueryColumns(values, tuple(pair for pair in used if pair not in told))
 
 
