@@ -17,6 +17,7 @@ from airflow.api_fastapi.core_api.security import get_user
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
+from penstock.features import FeatureStore
 from penstock.lakehouse.records import record
 from penstock.lakehouse.small_tables import create_if_missing, to_arrow, upsert, write_system_rows
 from penstock.lakehouse.system_tables import SystemTable
@@ -188,6 +189,18 @@ class TestOverview:
         assert '<td class="number">1</td><td class="number">30</td>' in text
         assert "2020-04-30 06:30" in text
         assert 'href="/penstock/tables/shop/orders"' in text
+
+    def test_shows_tables_that_people_made(self, pages: TestClient, workspace: Workspace) -> None:
+        import pandas as pd
+
+        frame = pd.DataFrame({"who": ["a"], "at": pd.to_datetime(["2020-04-01"], utc=True), "mood": [0.5]})
+        FeatureStore("shop", workspace).create_table(
+            "moods", "who", "at", df=frame, description="Moods of <i>customers</i>."
+        )
+        text = pages.get("/penstock/").text
+        assert 'href="/penstock/tables/shop/moods"' in text
+        assert "tables made by hand" in text.lower()
+        assert "Moods of &lt;i&gt;customers&lt;/i&gt;." in pages.get("/penstock/tables/shop/moods").text
 
     def test_works_before_anything_ran(self, pages: TestClient) -> None:
         text = pages.get("/penstock/").text

@@ -151,8 +151,12 @@ def find_tables(
 
 def _is_made(path: str) -> bool:
     from deltalake import DeltaTable
+    from deltalake.exceptions import DeltaError
 
-    return DeltaTable(path).metadata().configuration.get(MADE_BY) == CLIENT
+    try:
+        return DeltaTable(path).metadata().configuration.get(MADE_BY) == CLIENT
+    except (DeltaError, OSError):  # a folder that is no readable table hides no other one
+        return False
 
 
 def _describe(

@@ -7,7 +7,9 @@ from typing import Annotated
 from fastapi import Depends
 
 from penstock.errors import PenstockError
+from penstock.features.table_info import describe_table, table_names
 from penstock.home import root as repository_root
+from penstock.lakehouse.addresses import Address
 from penstock.lakehouse.system_tables import SYSTEM_TABLES
 from penstock.spec.loading import LoadedProject
 from penstock.ui.access import Reader
@@ -20,13 +22,18 @@ class TableKind(StrEnum):
 
     SOURCE = "raw table"
     FEATURES = "feature table"
+    OWN = "table made by hand"
     MODEL = "table of a model"
     SYSTEM = "table of records"
 
     @property
     def plural(self) -> str:
         """Several of the kind."""
-        return {"MODEL": "tables of models", "SYSTEM": "records of gates and decisions"}.get(self.name, f"{self}s")
+        return {
+            "OWN": "tables made by hand",
+            "MODEL": "tables of models",
+            "SYSTEM": "records of gates and decisions",
+        }.get(self.name, f"{self}s")
 
 
 @dataclass(frozen=True)
@@ -76,9 +83,9 @@ def find_project(workspace: Workspace, reader: Reader, name: str) -> LoadedProje
         raise BrokenProject(str(error), f"Mend include/projects/{name}, then run `penstock validate`.") from error
 
 
-def find_table(project: LoadedProject, name: str) -> KnownTable:
+def find_table(workspace: Workspace, project: LoadedProject, name: str) -> KnownTable:
     """A table of a project by name. Raises UnknownPage."""
-    tables = known_tables(project)
+    tables = known_tables(workspace, project)
     if name not in tables:
         raise UnknownPage(f"The project {project.name} has no table {name!r}.", f"It has: {', '.join(tables)}.")
     return tables[name]
@@ -92,8 +99,8 @@ def check_model(project: LoadedProject, name: str) -> str:
     return name
 
 
-def known_tables(project: LoadedProject) -> dict[str, KnownTable]:
-    """Every table that a project may have, by name: raw, feature, a model's, Penstock's records."""
+def known_tables(workspace: Workspace, project: LoadedProject) -> dict[str, KnownTable]:
+    """Every table that a project may have, by name: raw, feature, made by hand, a model's, Penstock's records."""
     spec, found = project.spec, []
     for name, source in spec.sources.items():
         comments = {column: about.description for column, about in source.columns.items()}
@@ -107,6 +114,7 @@ def known_tables(project: LoadedProject) -> dict[str, KnownTable]:
             spec.name, name, TableKind.FEATURES, table.description, table.owner or spec.owner,
             tuple(table.key_columns), table.event_time, comments, "feature_refresh",
         ))  # fmt: skip
+    found += _own_tables(workspace, project)
     for name, model in spec.models.items():
         keys = (*model.entity.keys, "prediction_time")
         about = {
@@ -124,3 +132,17 @@ def known_tables(project: LoadedProject) -> dict[str, KnownTable]:
             {}, "",
         ))  # fmt: skip
     return {table.name: table for table in found}
+
+
+def _own_tables(workspace: Workspace, project: LoadedProject) -> list[KnownTable]:
+    """The tables that people made by FeatureStore.create_table."""
+    declared = {*project.spec.sources, *project.spec.feature_tables}
+    names = [Address.parse(name) for name in table_names(workspace, project.name)]
+    found = [describe_table(workspace, name) for name in names if name.table not in declared]
+    return [
+        KnownTable(
+            project.name, info.name.partition(".")[2], TableKind.OWN, info.description, info.owner,
+            (*info.primary_keys, str(info.timestamp_key)), info.timestamp_key, {}, "",
+        )
+        for info in found
+    ]  # fmt: skip

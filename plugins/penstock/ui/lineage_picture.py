@@ -9,7 +9,7 @@ from penstock.lineage.models import Registry
 from penstock.workspace import Workspace
 
 WIDTH, HEIGHT, GAP_X, GAP_Y = 230, 46, 90, 18
-_LONGEST = 32
+_LONGEST = 30
 
 
 @dataclass(frozen=True)

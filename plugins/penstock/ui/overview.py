@@ -72,7 +72,7 @@ def project_card(workspace: Workspace, airflow: AirflowFacts, name: str) -> Proj
         project = workspace.project(name)
     except PenstockError as error:
         return ProjectCard(name, problem=str(error))
-    lines = [_line(workspace, known) for known in known_tables(project).values()]
+    lines = [_line(workspace, known) for known in known_tables(workspace, project).values()]
     shown = tuple(line for line in lines if line.known.declared or line.summary or line.problem)
     models = [(model, tuple(f"{name}.{model}.{part}" for part in MODEL_PIPELINES)) for model in project.spec.models]
     dag_ids = [f"{name}.{PROJECT_PIPELINE}", *(dag_id for _, ids in models for dag_id in ids)]

@@ -40,10 +40,10 @@ def table_page(
 ) -> Response:
     """A table: what it means, where it came from, its versions, some rows."""
     loaded = find_project(workspace, reader, project)
-    known = find_table(loaded, table)
+    known = find_table(workspace, loaded, table)
     details = describe(workspace, known)
     inputs = [(*_split(address, project), version) for address, version in details.inputs.items()]
-    tables, models = known_tables(loaded), loaded.spec.models
+    tables, models = known_tables(workspace, loaded), loaded.spec.models
     return render(
         request, "table.html", known=known, details=details, inputs=inputs, tables=tables, models=models,
         validated=known.declared and bool(Shelf.of_table(workspace, project, table).names()),
@@ -55,7 +55,7 @@ def lineage_page(
     request: Request, reader: CurrentReader, workspace: CurrentWorkspace, project: str, table: str
 ) -> Response:
     """A table's lineage as a picture, as far as the user may read the projects in it."""
-    known = find_table(find_project(workspace, reader, project), table)
+    known = find_table(workspace, find_project(workspace, reader, project), table)
     with reading(f"the lineage of {project}.{known.name}"):
         picture = draw_lineage(workspace, f"{project}.{known.name}", reader.may_read)
     if picture is None:
@@ -68,7 +68,7 @@ def quality_report(
     request: Request, reader: CurrentReader, workspace: CurrentWorkspace, project: str, table: str, at: str = ""
 ) -> Response:
     """The newest validation of a table (or the one `at` a moment), and a list of the others."""
-    known = find_table(find_project(workspace, reader, project), table)
+    known = find_table(workspace, find_project(workspace, reader, project), table)
     shelf = Shelf.of_table(workspace, project, known.name)
     name, names = _choose(shelf, at, f"{project}.{table} was never validated.", f"{project}.feature_refresh")
     return render(
@@ -99,7 +99,7 @@ def quality_file(
     reader: CurrentReader, workspace: CurrentWorkspace, project: str, table: str, name: str
 ) -> Response:  # fmt: skip
     """A validation's page as it was written, for the frame that shows it."""
-    known = find_table(find_project(workspace, reader, project), table)
+    known = find_table(workspace, find_project(workspace, reader, project), table)
     return _file(Shelf.of_table(workspace, project, known.name), name)
 
 
