@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from penstock.errors import TableError
-from penstock.features.spark_types import ddl
+from penstock.features.spark_types import plain_strings
 from penstock.spec.functions import load_function
 from penstock.spec.loading import LoadedProject
 from penstock.spec.project import OnDemand
@@ -78,7 +78,7 @@ def add(frame: "DataFrame", features: list[OnDemandFeature]) -> "DataFrame":
     schema = StructType(list(frame.schema.fields))
     for feature in features:
         schema = schema.add(feature.name, from_arrow_type(feature.type))
-    return frame.mapInArrow(_on_batches(features), ddl(schema))
+    return plain_strings(frame.mapInArrow(_on_batches(features), schema), schema)
 
 
 @contextmanager

@@ -1,19 +1,26 @@
-"""Schemas for Python workers over Spark Connect."""
+"""The types of what Python workers hand back over Spark Connect."""
 
 from typing import TYPE_CHECKING
 
 from penstock.features.inputs import quote
 
 if TYPE_CHECKING:
+    from pyspark.sql.connect.dataframe import DataFrame
     from pyspark.sql.types import StructType
 
 
-def ddl(schema: "StructType") -> str:
-    """A schema as text, without the collation that Connect gives strings: deltalake cannot read such tables."""
+def plain_strings(frame: "DataFrame", schema: "StructType") -> "DataFrame":
+    """The output of Python workers with strings as everywhere else.
+
+    Connect gives them an explicit collation, and deltalake cannot read a table that has one.
+    """
     from pyspark.sql.types import StringType
 
-    return ", ".join(
-        f"{quote(field.name)} "
-        + ("string" if isinstance(field.dataType, StringType) else str(field.dataType.simpleString()))
-        for field in schema.fields
+    return frame.selectExpr(
+        *(
+            f"CAST({quote(field.name)} AS string) AS {quote(field.name)}"
+            if isinstance(field.dataType, StringType)
+            else quote(field.name)
+            for field in schema.fields
+        )
     )

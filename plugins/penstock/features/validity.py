@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from penstock.features.inputs import quote
 from penstock.features.known import KNOWN_AT, KNOWN_UNTIL
-from penstock.features.spark_types import ddl
+from penstock.features.spark_types import plain_strings
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -57,8 +57,9 @@ def valid_versions(rows: "DataFrame", history: "DataFrame | None", keys: list[st
     )
     simple = spans.where("NOT __removed").where(f"{UNTIL} IS NULL OR {FROM} < {UNTIL}")
     if history is not None:
-        swept = spans.where("__removed").groupBy(*key).applyInArrow(_sweep, ddl(spans.schema))
-        simple = simple.unionByName(swept)
+        schema = spans.schema
+        swept = spans.where("__removed").groupBy(*key).applyInArrow(_sweep, schema)
+        simple = simple.unionByName(plain_strings(swept, schema))
     return simple.drop(_TIME, _KNOWN, _GONE, "__removed")
 
 
