@@ -32,7 +32,7 @@ for _name in (
     "pandas", "pyarrow", "pyspark.sql.connect.session", "grpc", "deltalake", "mlflow", "mlflow.pyfunc",
     "mlflow.lightgbm", "lightgbm", "sklearn.metrics", "sklearn.model_selection", "scipy.stats", "optuna",
     "matplotlib.figure", "matplotlib.backends.backend_agg", "great_expectations", "great_expectations.execution_engine",
-    "pyspark.sql.connect.functions", "pyspark.sql.connect.window", "sqlglot", "httpx",
+    "pyspark.sql.connect.functions", "pyspark.sql.connect.window", "sqlglot", "httpx", "pyarrow.dataset", "duckdb",
 ):
     with contextlib.suppress(ImportError), warnings.catch_warnings():
         warnings.simplefilter("ignore")
