@@ -1,6 +1,5 @@
 """Entity rows that a person gives as a DataFrame: checked, and kept as a table so that they can be read again."""
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from penstock.errors import TableError
@@ -109,14 +108,3 @@ def _warnings(frame: "pd.DataFrame") -> list[str]:
     except TypeError:  # a column of lists or mappings cannot be compared
         return []
     return [f"{repeated} of {len(frame)} entity rows repeat another one; each was kept"] if repeated else []
-
-
-def refuse_clash(columns: Sequence[str], outputs: Sequence[str], where: str) -> None:
-    """Raises TableError where a feature would have the name of another column of the training set."""
-    taken = list(columns)
-    for name in outputs:
-        if name in taken:
-            raise TableError(
-                f"{where}: two columns would be named {name}: give a looked-up feature another name by `rename`"
-            )
-        taken.append(name)

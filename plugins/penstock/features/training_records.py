@@ -5,7 +5,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 
-from penstock.clock import now, parse_as_of, to_text
+from penstock.clock import now, to_text
 from penstock.errors import TableError
 from penstock.features.point_in_time import PREDICTION_TIME
 from penstock.features.training_content import Content
@@ -173,8 +173,3 @@ def _moment(text: str) -> datetime:
 
 def _records(project: str) -> str:
     return f"{project}.{SystemTable.TRAINING_SETS}"
-
-
-def as_of_or_now(as_of: datetime | None) -> datetime:
-    """A moment as a UTC as_of; the wall clock by default. Raises ClockError for one in the future."""
-    return now() if as_of is None else parse_as_of(as_of)
