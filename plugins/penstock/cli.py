@@ -20,6 +20,7 @@ from penstock.commands import suite as suite_commands
 from penstock.commands.lineage import lineage as lineage_command
 from penstock.commands.maintain import maintain
 from penstock.commands.projects import print_projects
+from penstock.commands.stream import stream
 from penstock.commands.validate import validate as validate_command
 from penstock.errors import PenstockError
 
@@ -174,6 +175,7 @@ app.add_typer(online_app, name="online")
 for _command in (online.publish, online.compare, online.get):
     online_app.command()(explains_errors(_command))
 app.command()(explains_errors(maintain))
+app.command()(explains_errors(stream))
 
 
 @app.command()

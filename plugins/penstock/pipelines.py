@@ -58,12 +58,14 @@ def pipeline(
     triggered_by: Callable[[Scope], Sequence[Asset]] | None = None,
     params: dict[str, Param] | None = None,
     schedule: str | None = None,
+    applies: Callable[[Scope], bool] = lambda _: True,
 ) -> Callable[[Callable[[Scope], None]], Callable[[Scope], None]]:
     """Makes a DAG of the function's steps for every project or model of the DAG file's bundle.
 
     :param per: one DAG a project, or one a model.
     :param triggered_by: assets whose events start a run.
     :param params: parameters beside as_of and reason.
+    :param applies: whether a project or model gets this DAG; each does by default.
     :param schedule: name of the project's cron schedule (`schedules` in project.yaml) that applies; it is
         on where the environment says so. The function's name by default.
     """
@@ -71,7 +73,7 @@ def pipeline(
     def decorate(steps: Callable[[Scope], None]) -> Callable[[Scope], None]:
         module = sys.modules[steps.__module__]
         root = Path(str(module.__file__)).resolve().parent.parent
-        for scope in _scopes(root, per, steps.__name__):
+        for scope in filter(applies, _scopes(root, per, steps.__name__)):
             dag = _build(steps, scope, triggered_by, params or {}, schedule or steps.__name__)
             setattr(module, "dag_" + dag.dag_id.replace(".", "_"), dag)
         return steps

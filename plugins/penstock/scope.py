@@ -39,6 +39,11 @@ class Scope:
         """The raw tables that the project lands itself."""
         return [name for name, source in self.project_spec.spec.sources.items() if source.land]
 
+    @property
+    def fed_sources(self) -> list[str]:
+        """The raw tables that others fill."""
+        return [name for name, source in self.project_spec.spec.sources.items() if not source.land]
+
     @cached_property
     def feature_tables(self) -> list[str]:
         """The feature tables, each after its inputs."""
@@ -52,7 +57,7 @@ class Scope:
 
     def dag_id(self, pipeline: str) -> str:
         """The id of another pipeline's DAG for the same project or model."""
-        per_project = pipeline in ("feature_refresh", "table_maintenance", "quarantine_release")
+        per_project = pipeline in ("feature_refresh", "feature_stream", "table_maintenance", "quarantine_release")
         return f"{self.project}.{pipeline}" if per_project else f"{self.project}.{self.model}.{pipeline}"
 
     @property

@@ -4,39 +4,16 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import pandas as pd
 import pytest
-from deltalake import DeltaTable, write_deltalake
+from deltalake import DeltaTable
 
 from penstock.airflow_rest import DagRun
 from penstock.clock import now
 from penstock.workspace import Workspace
 from tests.e2e.conftest import RunningAirflow
+from tests.integration.spot_prices import add_project, write_day
 
 REFRESH, OWN = "spot_prices.feature_refresh", "waits_for_prices"
-PROJECT = """
-name: spot_prices
-description: Prices that another team's job writes. Features only.
-owner: market@example.com
-sources:
-  prices:
-    description: An hourly price.
-    primary_keys: [area, hour]
-    available_at: known_at
-    watch: 1s
-    columns: {area: string, hour: timestamp, price: double, known_at: timestamp}
-feature_tables:
-  price_daily:
-    description: The mean price of a UTC day.
-    primary_keys: [area]
-    inputs: [prices]
-    sql: features/price_daily.sql
-    columns: {area: string, event_time: timestamp, mean_price: double}
-"""
-DAILY = """
-SELECT area, date_trunc('DAY', known_at) + INTERVAL 1 DAY AS event_time, avg(price) AS mean_price
-FROM prices GROUP BY 1, 2
-"""
 WAITING = """
 from airflow.sdk import DAG, Param
 from penstock.sensors.table_version import TableVersionSensor
@@ -49,10 +26,7 @@ with DAG("waits_for_prices", schedule=None, params={"since": Param(0, type="inte
 @pytest.fixture(scope="module")
 def project(airflow: RunningAirflow) -> Iterator[str]:
     """A project of features only, whose raw table does not exist yet; and a DAG that waits for that table."""
-    folder = airflow.root / "include/projects/spot_prices"
-    (folder / "features").mkdir(parents=True)
-    (folder / "features/price_daily.sql").write_text(DAILY)
-    (folder / "project.yaml").write_text(PROJECT)
+    folder = add_project(airflow.root)
     own = airflow.root / "dags/own.py"
     own.write_text(WAITING)
     airflow.wait(lambda: {REFRESH, OWN} <= set(airflow.client.dag_ids()), "the new DAGs", 120)
@@ -65,13 +39,6 @@ def project(airflow: RunningAirflow) -> Iterator[str]:
 def raw(airflow: RunningAirflow, project: str) -> str:
     """The path of the raw table."""
     return Workspace.open("dev", airflow.root).addresses.writable(f"{project}.prices")
-
-
-def write_day(path: str, day: str, price: float) -> None:
-    """A day of prices, as another team's job would write it."""
-    hours = pd.date_range(day, periods=24, freq="h", tz="UTC").as_unit("us")
-    rows = pd.DataFrame({"area": "north", "hour": hours, "price": price, "known_at": hours})
-    write_deltalake(path, rows, mode="append")
 
 
 def test_a_new_version_starts_the_refresh(airflow: RunningAirflow, raw: str) -> None:
@@ -102,3 +69,9 @@ def test_a_sensor_waits_in_the_triggerer_until_the_version_is_there(airflow: Run
 
 def _started(airflow: RunningAirflow, since: object) -> Callable[[], DagRun | None]:
     return lambda: next(iter(airflow.client.runs(since, dag_id=REFRESH)), None)
+
+
+def test_the_stream_catches_up_and_ends(airflow: RunningAirflow, project: str) -> None:
+    assert airflow.run(f"{project}.feature_stream").state == "success"
+    again = airflow.run(f"{project}.feature_stream")
+    assert set(airflow.client.tasks(again).values()) == {"skipped"}

@@ -25,11 +25,8 @@ class Spec(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-def parse_duration(value: object) -> object:
-    """A duration such as `14d`, `6h` or `30m` as a timedelta; anything else is left to pydantic.
-
-    Raises ValueError for a text that is no duration.
-    """
+def parse_duration(value: object) -> timedelta:
+    """A duration such as `14d`, `6h` or `30m`. Raises ValueError for anything else."""
     if isinstance(value, str):
         match = _DURATION.match(value)
         if match is None:
