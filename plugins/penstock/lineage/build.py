@@ -258,7 +258,7 @@ def _add_model(builder: _Builder, project: LoadedProject, name: str, model: Mode
         builder.edge(table, node, "read by")
     for used in columns:
         column = builder.column(used.table, used.column)
-        builder.edge(column, node, "read by")
+        builder.edge(column, node, used.how)
         if training_set in builder.nodes:
             builder.edge(column, training_set, "joined into")
 
@@ -271,4 +271,4 @@ def _add_version(builder: _Builder, version: VersionLineage) -> None:
     for table, read in version.inputs.items():
         builder.edge(table, version.id, "trained from", read)
     for used in version.columns:
-        builder.edge(builder.column(used.table, used.column), version.id, "feature of")
+        builder.edge(builder.column(used.table, used.column), version.id, used.how)

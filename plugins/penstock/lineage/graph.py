@@ -117,14 +117,16 @@ class Graph:
 
     def _reach(self, start: str, backwards: bool) -> "Graph":
         kinds = {node.id: node.kind for node in self.nodes}
-        detailed = self.node(start).kind in (NodeKind.COLUMN, NodeKind.VERSION, NodeKind.MODEL)
+        by_column = {start} if self.node(start).kind in _HAS_COLUMNS else set()
         reached, waiting, edges = {start}, [start], []
         while waiting:
             here = waiting.pop(0)
             for edge in self.edges:
                 near, far = (edge.target, edge.source) if backwards else (edge.source, edge.target)
-                if near != here or (kinds[far] is NodeKind.COLUMN and not detailed):
+                if near != here or (kinds[far] is NodeKind.COLUMN and here not in by_column):
                     continue
+                if kinds[far] is NodeKind.COLUMN:
+                    by_column.add(far)
                 edges.append(edge)
                 if far not in reached:
                     reached.add(far)
@@ -153,6 +155,8 @@ def joined(graphs: Iterable[Graph]) -> Graph:
     return Graph(tuple(nodes.values()), tuple(edges), None, tuple(notes))
 
 
+# Columns are followed from here on; behind a table as a whole, tables are.
+_HAS_COLUMNS = (NodeKind.COLUMN, NodeKind.VERSION, NodeKind.MODEL)
 _SHAPES = {
     NodeKind.SOURCE: ("[(", ")]"), NodeKind.MODEL: ("{{", "}}"), NodeKind.VERSION: ("([", "])"),
     NodeKind.COLUMN: ("(", ")"),
