@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from penstock.errors import PenstockError, TableError
-from penstock.features import FeatureStore
+from penstock.features import FeatureStore, writing
 from penstock.features.landing import land_source
 from penstock.features.own_tables import parse_schema
 from penstock.lakehouse.records import latest_record, record
@@ -223,8 +223,11 @@ def test_search_finds_declared_tables_and_those_of_ones_own(store: FeatureStore)
 
 def test_columns_are_added_and_dropped(store: FeatureStore) -> None:
     make_ratings(store)
+    store.write_table("ratings", ratings(visits=[3, 5]))  # leaves a history without the column
+    before = pd.Timestamp.now("UTC").to_pydatetime()
     added = store.add_columns("ratings", {"height": {"type": "int", "description": "metres"}})
     assert added.columns[-1].description == "metres"
+    assert store.read_table("ratings", as_of=before)["height"].isna().tolist() == [True, True]
     store.write_table("ratings", ratings().assign(height=[1, None]))
     assert store.read_table("ratings", columns=["height"])["height"].sum() == 1
     assert "height" in store.read_table("ratings", as_of=pd.Timestamp.now("UTC").to_pydatetime()).columns
@@ -243,6 +246,31 @@ def test_a_table_is_dropped_with_its_history_but_not_a_declared_one(store: Featu
     assert store.workspace.addresses.tables(PROJECT) == {}
     with pytest.raises(TableError, match="is declared in wind_parks's project.yaml"):
         store.drop_table("turbine_daily", force=True)
+
+
+def test_a_write_that_died_before_its_commit_is_repeated_without_a_trace(
+    store: FeatureStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.create_table("ratings", "park", "rated_at", schema={name: KINDS[name] for name in ratings().columns})
+    store.write_table("ratings", ratings(), as_of="2024-01-03")
+    with monkeypatch.context() as killed:
+        killed.setattr(writing, "_merge", die)
+        with pytest.raises(KeyboardInterrupt):
+            store.write_table("ratings", ratings(visits=[9, 4]), as_of="2024-01-05")
+    for as_of in ("2024-01-04", "2024-01-06"):
+        assert store.read_table("ratings", as_of=as_of)["visits"].sort_values().tolist() == [3, 4]
+    with store.spark() as spark:
+        assert store.read_table("ratings", as_of="2024-01-04", spark=spark).count() == 2
+    store.write_table("ratings", ratings(visits=[9, 4]), as_of="2024-01-07")
+    assert store.read_table("ratings", as_of="2024-01-06")["visits"].sort_values().tolist() == [3, 4]
+    assert store.read_table("ratings", as_of="2024-01-07")["visits"].sort_values().tolist() == [4, 9]
+
+
+KINDS = {"park": "string", "rated_at": "timestamp", "score": "double", "visits": "bigint", "remark": "string"}
+
+
+def die(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def test_writers_at_once_lose_nothing(store: FeatureStore) -> None:

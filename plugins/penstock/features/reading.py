@@ -51,14 +51,14 @@ def read_spark(
     frame = frame.where(f"{quote(_time(info))} <= {moment}")
     if KNOWN_AT in frame.columns:
         frame = frame.where(f"{KNOWN_AT} IS NULL OR {KNOWN_AT} <= {moment}")
-    frame = frame.select(*chosen)
     history = _history(workspace, info)
-    if history is None:
-        return frame
+    if history is None or KNOWN_AT not in frame.columns:
+        return frame.select(*chosen)
     old = spark.read.format("delta").load(history).where(f"{quote(_time(info))} <= {moment}")
     old = old.where(f"coalesce({KNOWN_AT}, {quote(_time(info))}) <= {moment} AND {KNOWN_UNTIL} > {moment}")
+    old = old.join(frame, [*info.primary_keys, _time(info), KNOWN_AT], "left_anti")
     there = [name for name in chosen if name.strip("`") in old.columns]
-    return frame.unionByName(old.select(*there), allowMissingColumns=True)
+    return frame.select(*chosen).unionByName(old.select(*there), allowMissingColumns=True)
 
 
 def check_version(info: TableInfo, version: int | None) -> str:
@@ -95,12 +95,18 @@ def _known_then(workspace: Workspace, info: TableInfo, columns: list[str], as_of
     time, known, until = (dataset.field(name) for name in (_time(info), KNOWN_AT, KNOWN_UNTIL))
     moment = pa.scalar(as_of, pa.timestamp("us", tz="UTC"))
     available = time <= moment
-    parts = [_select(str(info.path), columns, available & (known.is_null() | (known <= moment)), available)]
+    versions = [*info.primary_keys, _time(info), KNOWN_AT]
+    needed = list(dict.fromkeys([*columns, *versions]))
+    current = _select(str(info.path), needed, available & (known.is_null() | (known <= moment)), available)
     history = _history(workspace, info)
-    if history is not None:
-        was_known = (known.is_null() | (known <= moment)) & (until > moment)
-        parts.append(_select(history, columns, available & was_known, available))
-    return pa.concat_tables(parts, promote_options="permissive")
+    if history is None:
+        return current.select(columns)
+    was_known = (known.is_null() | (known <= moment)) & (until > moment)
+    schema = pa.schema([field.with_nullable(True) for field in current.schema])
+    old = _select(history, needed, available & was_known, available).cast(schema)
+    # a writer that died between the two tables left a row version in both
+    old = old.join(current.select(versions), versions, join_type="left anti")
+    return pa.concat_tables([current.cast(schema), old.select(needed)]).select(columns)
 
 
 def _select(path: str, columns: list[str], rows: object, without_known: object) -> "pa.Table":
