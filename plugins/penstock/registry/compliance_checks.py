@@ -159,12 +159,19 @@ def check_features_in_lakehouse(subject: Subject, scorer: Scorer) -> Check:
 
 
 def _needed_columns(subject: Subject, spec: dict[str, Any]) -> Iterator[tuple[Address, str, str | None]]:
-    """(table, column, type) of keys and prediction time (type None), and of each feature."""
+    """(table, column, type) of keys, prediction time, on-demand inputs (type None), and of each stored feature."""
     project = subject.project.name
     entity = Address.parse(spec["entity"]["table"], project)
     for column in [*spec["entity"]["keys"], spec["entity"]["prediction_time"]]:
         yield entity, column, None
+    computed = spec.get("on_demand", {})
+    others = {feature["name"] for feature in spec["features"]} | {"prediction_time"}
+    for column in dict.fromkeys(name for item in computed.values() for name in item["inputs"]):
+        if column not in others:
+            yield entity, column, None
     for feature in spec["features"]:
+        if feature["name"] in computed:
+            continue
         if feature["source"] == "entity":
             yield entity, feature["name"], feature["type"]
         else:
