@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from penstock.quality.findings import Finding, examine_pandas, examine_spark
 from penstock.quality.rows import BadRow, plain
+from penstock.quality.spark_suspects import examine_suspects
 from penstock.quality.suite import ExpectationSpec
 from penstock.spec.project import ColumnType
 
@@ -139,9 +140,14 @@ class SparkBatch:
         """See Batch."""
         from dataclasses import replace
 
+        found = examine_suspects(self._frame, expectations, self._keys)
+        rest = [place for place in range(len(expectations)) if place not in found]
+        if rest:
+            judged = examine_spark(self._frame, [expectations[place] for place in rest], self._keys)
+            found |= dict(zip(rest, judged, strict=True))
         return [
-            replace(finding, unexpected=tuple(self._reference(row) for row in finding.unexpected))
-            for finding in examine_spark(self._frame, expectations, self._keys)
+            replace(found[place], unexpected=tuple(self._reference(row) for row in found[place].unexpected))
+            for place in range(len(expectations))
         ]
 
     def fetch(self, reasons: Mapping[Any, Sequence[Reason]], keys: Sequence[str]) -> list[BadRow]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 # More distinct values than that gain nothing.
 MOST_DISTINCT = 100_000
 # These judge a value by itself, whatever stands in other rows.
-_BY_VALUE = frozenset(
+BY_VALUE = frozenset(
     {
         "expect_column_value_lengths_to_be_between",
         "expect_column_value_lengths_to_equal",
@@ -33,9 +33,8 @@ _BY_VALUE = frozenset(
         "expect_column_values_to_not_match_regex_list",
     }
 )
-# How many rows fail decides with these, so that all of them must be seen.
 _COUNTING = ("mostly", "row_condition")
-_PAIR = "either_value_is_missing"
+PAIR = "either_value_is_missing"
 
 
 @dataclass(frozen=True)
@@ -56,9 +55,9 @@ def parts(frame: "pd.DataFrame", expectations: Sequence[ExpectationSpec]) -> Ite
     suspects: dict[int, np.ndarray] = {}
     whole: list[int] = []
     for place, spec in enumerate(expectations):
-        if spec.level is Level.TABLE or any(name in spec.kwargs for name in _COUNTING):
+        if spec.level is Level.TABLE or counts_rows(spec):
             whole.append(place)
-        elif spec.type in _BY_VALUE and spec.columns[0] in frame.columns:
+        elif spec.type in BY_VALUE and spec.columns[0] in frame.columns:
             by_column.setdefault(spec.columns[0], []).append(place)
         elif (mask := _suspects(frame, spec)) is not None:
             suspects[place] = mask
@@ -73,6 +72,20 @@ def parts(frame: "pd.DataFrame", expectations: Sequence[ExpectationSpec]) -> Ite
     if suspects:
         yield _suspect_rows(frame, expectations, suspects)
     yield from _whole(frame, expectations, whole)
+
+
+def counts_rows(spec: ExpectationSpec) -> bool:
+    """Whether how many rows fail decides, so that all of them must be seen."""
+    return any(name in spec.kwargs for name in _COUNTING)
+
+
+def numeric_bounds(spec: ExpectationSpec) -> tuple[float | None, float | None] | None:
+    """The bounds of an expectation of values between them; None where they are no numbers, or make no sense."""
+    low, high = spec.kwargs.get("min_value"), spec.kwargs.get("max_value")
+    bounds = [bound for bound in (low, high) if bound is not None]
+    if not bounds or not all(isinstance(bound, int | float) and not isinstance(bound, bool) for bound in bounds):
+        return None
+    return None if len(bounds) == 2 and bounds[0] > bounds[1] else (low, high)
 
 
 def _distinct_values(frame: "pd.DataFrame", column: str, places: list[int]) -> Part | None:
@@ -106,7 +119,7 @@ def _suspects(frame: "pd.DataFrame", spec: ExpectationSpec) -> "np.ndarray | Non
         return nulls
     if spec.type == "expect_column_values_to_be_between":
         return _out_of_bounds(frame[spec.columns[0]], spec)
-    if spec.type == "expect_column_pair_values_a_to_be_greater_than_b" and spec.kwargs["ignore_row_if"] == _PAIR:
+    if spec.type == "expect_column_pair_values_a_to_be_greater_than_b" and spec.kwargs["ignore_row_if"] == PAIR:
         return _not_greater(frame[spec.columns[0]], frame[spec.columns[1]])
     return None
 
@@ -114,11 +127,10 @@ def _suspects(frame: "pd.DataFrame", spec: ExpectationSpec) -> "np.ndarray | Non
 def _out_of_bounds(series: "pd.Series", spec: ExpectationSpec) -> "np.ndarray | None":
     import numpy as np
 
-    low, high = spec.kwargs.get("min_value"), spec.kwargs.get("max_value")
-    bounds = [bound for bound in (low, high) if bound is not None]
-    are_numbers = all(isinstance(bound, int | float) and not isinstance(bound, bool) for bound in bounds)
-    if not _is_number(series) or not bounds or not are_numbers or (len(bounds) == 2 and bounds[0] > bounds[1]):
+    found = numeric_bounds(spec)
+    if found is None or not _is_number(series):
         return None
+    low, high = found
     # A value at a bound is left to the library: whether it holds depends on strict_min and strict_max.
     mask = np.zeros(len(series), dtype=bool)
     if low is not None:
