@@ -130,6 +130,8 @@ def merge_batch(workspace: Workspace, checked: CheckedBatch) -> RefreshedTable:
     The row versions that it replaces or removes go to `<table>_history` first. A repeat of a batch that was merged
     changes nothing. Raises ServiceError where another refresh committed since this one was planned.
     """
+    from deltalake import DeltaTable
+
     batch = checked.batch
     project = workspace.project(batch.project)
     spec = feature_table(project, batch.table)
@@ -140,8 +142,9 @@ def merge_batch(workspace: Workspace, checked: CheckedBatch) -> RefreshedTable:
         staged = read_arrow(batch.path, version=batch.version)
         _keep_previous(workspace, spec, batch, staged, commit)
         commit_batch(target, spec, batch, staged, commit)
-    settle(workspace, batch)
-    remove_staging(batch.path)
+    if DeltaTable.is_deltatable(batch.path):  # a repeat that comes after its removal has nothing left to do
+        settle(workspace, batch)
+        remove_staging(batch.path)
     return RefreshedTable(
         f"{batch.project}.{batch.table}", version(target), batch.rows, str(batch.mode), batch.why,
         checked.quarantined, batch.as_of,

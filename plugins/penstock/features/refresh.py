@@ -58,7 +58,8 @@ def stage_table(workspace: Workspace, project_name: str, table_name: str, as_of:
         with touched_groups(spark, spec, plan, views, as_of) as (plan, touched):
             batch = new_batch(workspace, project, table_name, plan, as_of)
             if touched is None or touched.count:
-                batch = write_staging(batch, _changed_rows(spark, project, spec, plan, views, touched, as_of))
+                rows = _changed_rows(spark, project, spec, plan, views, touched, as_of)
+                batch = write_staging(batch, rows, few_rows=touched is not None and touched.few_rows)
     if batch.rows == 0:
         if batch.mode is Mode.FULL:
             settle_all(workspace, project_name, table_name)
@@ -112,11 +113,14 @@ def new_batch(
     )  # fmt: skip
 
 
-def write_staging(batch: StagedBatch, rows: "DataFrame") -> StagedBatch:
-    """Writes a batch's rows to its staging table."""
-    from deltalake import DeltaTable
+def write_staging(batch: StagedBatch, rows: "DataFrame", few_rows: bool = False) -> StagedBatch:
+    """Writes a batch's rows to its staging table; few of them by this process, which is quicker."""
+    from deltalake import DeltaTable, write_deltalake
 
-    rows.write.format("delta").save(batch.path)
+    if few_rows:
+        write_deltalake(batch.path, rows.toArrow())
+    else:
+        rows.write.format("delta").save(batch.path)
     staged = DeltaTable(batch.path)
     return replace(batch, version=staged.version(), rows=staged.count())
 

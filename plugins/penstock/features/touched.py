@@ -41,11 +41,15 @@ class ChangesLostError(Exception):
 
 @dataclass(frozen=True)
 class Touched:
-    """The groups to compute, and ranges that hold their event times (None: they have none, or too many groups)."""
+    """The groups to compute, and ranges that hold their event times (None: they have none, or too many groups).
+
+    few_rows: whether they are so few rows of the feature table that they fit into this process.
+    """
 
     groups: "DataFrame"
     count: int
     ranges: list[TimeRange] | None
+    few_rows: bool
 
 
 @contextmanager
@@ -81,14 +85,15 @@ def _collect(spark: "SparkSession", spec: FeatureTable, groups: "DataFrame") -> 
     try:
         table = groups.limit(_MOST_COLLECTED + 1).toArrow()
         if len(table) > _MOST_COLLECTED:
-            return Touched(groups.persist(), groups.count(), None)
+            return Touched(groups.persist(), groups.count(), None, few_rows=False)
     except PySparkException as error:
         if any(name in str(error) for name in _FEED_IS_GONE):
             raise ChangesLostError(str(error).strip().splitlines()[0][:300]) from error
         raise
     times = table[spec.event_time].unique().drop_null().to_pylist() if spec.event_time in spec.grain.columns else None
     kept = spark.createDataFrame(table) if len(table) else groups
-    return Touched(kept, len(table), None if times is None else ranges_of(times))
+    few_rows = set(spec.grain.columns) == set(spec.key_columns)
+    return Touched(kept, len(table), None if times is None else ranges_of(times), few_rows)
 
 
 def _group_count(spark: "SparkSession", spec: FeatureTable, plan: Plan) -> int:
@@ -158,9 +163,7 @@ def _groups(
         rows = rows.alias(name).join(views[mapping.join.input].alias(mapping.join.input), mapping.join.using)
     else:
         rows = rows.alias(name)
-    return rows.selectExpr(
-        *(f"{mapping.expressions[column]} AS {quote(column)}" for column in grain.columns)
-    ).distinct()
+    return rows.selectExpr(*(f"{mapping.expressions[column]} AS {quote(column)}" for column in grain.columns))
 
 
 def restrict(frame: "DataFrame", name: str, spec: FeatureTable, touched: Touched) -> "DataFrame":
