@@ -99,6 +99,10 @@ lint: setup ## ruff, mypy, import-linter, penstock validate
 bench: setup ## compare with the references on this machine
 	@$(BIN)/python -m benchmarks
 
+.PHONY: bench-features
+bench-features: setup ## compare the feature store with the references; writes docs/reference/benchmarks.md
+	@$(BIN)/python -m benchmarks.features
+
 .PHONY: requirements
 requirements: setup ## compile requirements.in to requirements.txt (exact versions)
 	@command -v uv >/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
