@@ -51,10 +51,12 @@ def test_a_range_of_event_times_is_one_of_the_column_that_holds_every_row() -> N
 
 def test_many_moments_become_a_few_ranges_at_the_widest_gaps() -> None:
     days = [at("2024-01-01") + n * DAY for n in range(40)]
-    assert ranges_of([*days[:20], *days[30:]])[0].first == days[0]
-    found = ranges_of(days[::2])
-    assert len(found) == 16
-    assert all(any(part.first <= day <= part.last for part in found) for day in days[::2])
+    assert ranges_of(days) == [TimeRange(days[0], days[-1])]
+    found = ranges_of([*days[:5], *days[20:25], days[-1]])
+    assert found == [TimeRange(days[0], days[4]), TimeRange(days[20], days[24]), TimeRange(days[-1], days[-1])]
+    scattered = days[::8]
+    assert len(ranges_of(scattered)) == 4
+    assert all(any(part.first <= day <= part.last for part in ranges_of(scattered)) for day in scattered)
     assert ranges_of([]) == []
 
 

@@ -43,12 +43,14 @@ class ChangesLostError(Exception):
 class Touched:
     """The groups to compute, and ranges that hold their event times (None: they have none, or too many groups).
 
+    nullable: columns that are null in some group; the others are joined by plain equality, which costs a fraction.
     few_rows: whether they are so few rows of the feature table that they fit into this process.
     """
 
     groups: "DataFrame"
     count: int
     ranges: list[TimeRange] | None
+    nullable: frozenset[str]
     few_rows: bool
 
 
@@ -85,7 +87,8 @@ def _collect(spark: "SparkSession", spec: FeatureTable, groups: "DataFrame") -> 
     try:
         table = groups.limit(_MOST_COLLECTED + 1).toArrow()
         if len(table) > _MOST_COLLECTED:
-            return Touched(groups.persist(), groups.count(), None, few_rows=False)
+            every = frozenset(spec.grain.columns)
+            return Touched(groups.persist(), groups.count(), None, every, few_rows=False)
     except PySparkException as error:
         if any(name in str(error) for name in _FEED_IS_GONE):
             raise ChangesLostError(str(error).strip().splitlines()[0][:300]) from error
@@ -93,7 +96,8 @@ def _collect(spark: "SparkSession", spec: FeatureTable, groups: "DataFrame") -> 
     times = table[spec.event_time].unique().drop_null().to_pylist() if spec.event_time in spec.grain.columns else None
     kept = spark.createDataFrame(table) if len(table) else groups
     few_rows = set(spec.grain.columns) == set(spec.key_columns)
-    return Touched(kept, len(table), None if times is None else ranges_of(times), few_rows)
+    nullable = frozenset(name for name in table.column_names if table[name].null_count)
+    return Touched(kept, len(table), None if times is None else ranges_of(times), nullable, few_rows)
 
 
 def _group_count(spark: "SparkSession", spec: FeatureTable, plan: Plan) -> int:
@@ -187,6 +191,7 @@ def _semi_join(frame: "DataFrame", touched: Touched, expressions: dict[str, str]
         frame = frame.where(column_condition(expressions[event_time], touched.ranges) or "true")
     keyed = frame.select("*", *(F.expr(expression).alias(f"__{column}") for column, expression in expressions.items()))
     groups = touched.groups.select(*(F.col(column).alias(f"__touched_{column}") for column in expressions))
-    same = [F.col(f"__{column}").eqNullSafe(F.col(f"__touched_{column}")) for column in expressions]
+    pairs = {column: (F.col(f"__{column}"), F.col(f"__touched_{column}")) for column in expressions}
+    same = [a.eqNullSafe(b) if column in touched.nullable else a == b for column, (a, b) in pairs.items()]
     joined = keyed.join(F.broadcast(groups), same, "left_semi")
     return joined.drop(*(f"__{column}" for column in expressions))
