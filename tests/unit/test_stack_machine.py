@@ -117,12 +117,13 @@ def test_jars_that_are_there_are_not_fetched(tmp_path):
 
 @pytest.fixture
 def marked():
-    """Start processes that carry a stack's mark."""
+    """Start processes that carry a stack's mark; each is well under way, so that its environment can be read."""
     started = []
 
-    def start(stack_id: str, code: str = "import time; time.sleep(60)") -> psutil.Process:
+    def start(stack_id: str, code: str = "import time; print(flush=True); time.sleep(60)") -> psutil.Process:
         environment = {**os.environ, STACK_ID_VARIABLE: stack_id}
         started.append(subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE))
+        started[-1].stdout.readline()
         return psutil.Process(started[-1].pid)
 
     yield start
