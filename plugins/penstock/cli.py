@@ -196,13 +196,12 @@ def run(
     backfill_until: Annotated[str | None, typer.Option(help="Only event times up to this moment.")] = None,
 ) -> None:
     """Run one pipeline's steps in this process, without Airflow."""
-    from penstock.clock import now, parse_as_of, read_replay_clock
     from penstock.features.backfill import parse_request
     from penstock.runner import Request, run_pipeline
     from penstock.workspace import Workspace
 
     workspace = Workspace.open()
-    moment = parse_as_of(as_of) if as_of else read_replay_clock(workspace.environment.replay_clock) or now()
+    moment = workspace.moment(as_of or None)
     project, _, model = target.partition(".")
     again = parse_request(backfill, backfill_from, backfill_until)
     request = Request(project, model, moment, model_version, approved_by, reason, again)

@@ -169,9 +169,7 @@ def _own_tables(workspace: Workspace, project: str) -> dict[str, str]:
 
 
 def _cluster_by(workspace: Workspace, address: str) -> list[str]:
-    parsed = Address.parse(address)
-    spec = workspace.project(parsed.project).spec
-    table = spec.sources.get(parsed.table) or spec.feature_tables.get(parsed.table)
+    table = workspace.declared_table(Address.parse(address))
     return table.cluster_by if table else []
 
 
@@ -212,8 +210,6 @@ def parse_retention(text: str | None) -> timedelta | None:
     if not text:
         return None
     try:
-        found = parse_duration(text)
+        return parse_duration(text)
     except ValueError as error:
         raise SpecError(f"retention: {error}") from error
-    assert isinstance(found, timedelta)
-    return found

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from tenacity import retry, retry_if_exception_message, stop_after_attempt
 
-from penstock.clock import now, read_replay_clock
 from penstock.errors import NothingToDo, PenstockError, ServiceError, TableError
+from penstock.features.inputs import InputTable, open_input
 from penstock.runner import Request, run_pipeline
 from penstock.workspace import Workspace
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 _POLL_SECONDS = 0.5
 _RAISED = re.compile(r"^[\w.]+(?:Error|Exception): (.+)$", re.MULTILINE)
-_CHANGE_FEED = "delta.enableChangeDataFeed"
 
 Report = Callable[[str], None]
 
@@ -72,11 +71,11 @@ def refresh_continuously(
             time.sleep(_POLL_SECONDS)
 
 
-def _raw_tables(workspace: Workspace, project: str) -> dict[str, str]:
-    """The paths of the raw tables that others fill and that exist, by name."""
+def _raw_tables(workspace: Workspace, project: str) -> list[InputTable]:
+    """The raw tables that others fill and that exist."""
     sources = workspace.project(project).spec.sources
     fed = [name for name, source in sources.items() if source.land is None]
-    found = {name: path for name in fed if (path := workspace.addresses.find(f"{project}.{name}"))}
+    found = [open_input(workspace, project, name) for name in fed if workspace.addresses.find(f"{project}.{name}")]
     if not found:
         raise NothingToDo(
             f"{project}: there is no raw table to stream from; a source with `land` is filled by feature_refresh "
@@ -87,9 +86,9 @@ def _raw_tables(workspace: Workspace, project: str) -> dict[str, str]:
 
 @contextmanager
 def _query(
-    spark: "SparkSession", workspace: Workspace, project: str, tables: dict[str, str], every: timedelta, once: bool
+    spark: "SparkSession", workspace: Workspace, project: str, tables: list[InputTable], every: timedelta, once: bool
 ) -> Iterator["StreamingQuery"]:
-    streams = [_changes(spark, path) for path in tables.values()]
+    streams = [_changes(spark, table) for table in tables]
     union = streams[0]
     for stream in streams[1:]:
         union = union.unionByName(stream)
@@ -114,21 +113,15 @@ def _start(writer: "DataStreamWriter") -> "StreamingQuery":
     return writer.start()
 
 
-def _changes(spark: "SparkSession", path: str) -> Any:
+def _changes(spark: "SparkSession", table: InputTable) -> Any:
     """A row for each changed row of a table, the rows that it has now first."""
-    from deltalake import DeltaTable
-
-    reader = spark.readStream.format("delta")
-    if DeltaTable(path).metadata().configuration.get(_CHANGE_FEED) == "true":
-        return reader.option("readChangeFeed", "true").load(path).selectExpr("1 AS changed")
-    return reader.option("ignoreChanges", "true").load(path).selectExpr("1 AS changed")
+    option = "readChangeFeed" if table.has_change_feed() else "ignoreChanges"
+    return spark.readStream.format("delta").option(option, "true").load(table.path).selectExpr("1 AS changed")
 
 
-def _checkpoint(workspace: Workspace, project: str, tables: dict[str, str]) -> str:
+def _checkpoint(workspace: Workspace, project: str, tables: list[InputTable]) -> str:
     """A place for the position in these tables; a table that was made again is another one."""
-    from deltalake import DeltaTable
-
-    ids = sorted(f"{name}@{DeltaTable(path).metadata().id}" for name, path in tables.items())
+    ids = sorted(f"{table.name}@{table.id}" for table in tables)
     digest = hashlib.sha256(" ".join(ids).encode()).hexdigest()[:12]
     return workspace.addresses.writable(f"{project}._stream") + f"/{digest}"
 
@@ -138,8 +131,8 @@ def _refresh(workspace: Workspace, project: str) -> Callable[[Any, int], None]:
     opened = workspace.with_(connections=workspace.resolved, session_key=None)
 
     def refresh(changes: Any, batch: int) -> None:  # noqa: ARG001
-        as_of = read_replay_clock(opened.environment.replay_clock) or now()
-        run_pipeline(opened, "feature_refresh", Request(project, "", as_of, reason="stream"), lambda *_: None)
+        request = Request(project, "", opened.moment(), reason="stream")
+        run_pipeline(opened, "feature_refresh", request, lambda *_: None)
 
     return refresh
 

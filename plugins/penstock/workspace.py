@@ -5,10 +5,12 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from penstock.clock import now, parse_as_of, read_replay_clock
 from penstock.errors import SpecError
 from penstock.home import environment_name, read_credentials
 from penstock.home import root as repository_root
@@ -111,6 +113,12 @@ class Workspace:
         """
         spec = self.project(address.project).spec
         return spec.sources.get(address.table) or spec.feature_tables.get(address.table)
+
+    def moment(self, as_of: datetime | str | None = None) -> datetime:
+        """A given moment, else the environment's replay clock, else now. Raises ClockError for a text that is none."""
+        if as_of is not None:
+            return parse_as_of(as_of)
+        return read_replay_clock(self.environment.replay_clock) or now()
 
     @cached_property
     def resolved(self) -> Connections:

@@ -102,11 +102,10 @@ def _json_value(value: Any) -> str:
 
 
 def _open(as_of: str | None) -> tuple[Workspace, datetime]:
-    from penstock.clock import now, parse_as_of, read_replay_clock
     from penstock.workspace import Workspace
 
     workspace = Workspace.open()
-    return workspace, parse_as_of(as_of) if as_of else read_replay_clock(workspace.environment.replay_clock) or now()
+    return workspace, workspace.moment(as_of or None)
 
 
 def _tables(workspace: Workspace, target: str) -> list[tuple[str, str]]:

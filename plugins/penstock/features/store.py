@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
-from penstock.clock import now, parse_as_of, read_replay_clock
+from penstock.clock import parse_as_of
 from penstock.errors import TableError
 from penstock.features.own_tables import (
     TableDefinition,
@@ -283,9 +283,7 @@ class FeatureStore:
         return Address.parse(name, self.project)
 
     def _moment(self, as_of: datetime | str | None) -> datetime:
-        if as_of is not None:
-            return parse_as_of(as_of)
-        return read_replay_clock(self.workspace.environment.replay_clock) or now()
+        return self.workspace.moment(as_of)
 
     def _versioned(self, name: str) -> tuple[str, int]:
         table, _, number = name.partition("@")

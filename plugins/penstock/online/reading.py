@@ -5,7 +5,6 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any, Self
 
-from penstock.clock import now, read_replay_clock
 from penstock.errors import TableError
 from penstock.online.codec import RowCodec
 from penstock.online.offline import OnlineTable, online_table
@@ -35,7 +34,7 @@ class OnlineFeatures:
         Raises TableError where a table was never published, and for a key of another type; SpecError where a table
         is not served online; ServiceError where the store does not answer.
         """
-        moment = at or self._now()
+        moment = at or self._workspace.moment()
         encoded: dict[str, list[tuple[str, list[bytes]]]] = {}
         for name, keys in requests.items():
             table = self._table(name)
@@ -53,7 +52,7 @@ class OnlineFeatures:
         An entry has, for each primary key of a lookup's table, the column that the lookup names or the key itself.
         A lookup's max_age applies as in training sets, with `at` as the prediction time.
         """
-        moment = at or self._now()
+        moment = at or self._workspace.moment()
         wanted: dict[str, dict[tuple[Any, ...], Key]] = {lookup.table: {} for lookup in lookups}
         asked: list[list[tuple[Any, ...]]] = []
         for entry in keys:
@@ -117,9 +116,6 @@ class OnlineFeatures:
         if name not in self._stores:
             self._stores[name] = open_store(self._workspace.environment, name)
         return self._stores[name]
-
-    def _now(self) -> datetime:
-        return read_replay_clock(self._workspace.environment.replay_clock) or now()
 
 
 def read_features(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from penstock.clock import now, read_replay_clock, to_text
+from penstock.clock import to_text
 from penstock.errors import GateError
 from penstock.registry.audit import Conflict, DeploymentRow, Snapshot, State
 from penstock.registry.settling import BY_HAND, Desk, Request, patience
@@ -50,11 +50,6 @@ class Repair:
     finished: tuple[str, ...]
     noticed: tuple[str, ...]
     retagged: tuple[int, ...]
-
-
-def default_as_of(workspace: Workspace) -> datetime:
-    """The environment's replay clock, else now: for actions by hand."""
-    return read_replay_clock(workspace.environment.replay_clock) or now()
 
 
 def transition(
@@ -100,7 +95,7 @@ def repair(workspace: Workspace, project: str, model: str, as_of: datetime | Non
 
     `as_of` (the replay clock or now by default) is written into rows about hand-moved aliases.
     """
-    desk = Desk(workspace, project, model, as_of or default_as_of(workspace))
+    desk = Desk(workspace, project, model, as_of or workspace.moment())
     old = {row.transition_id: row.state for row in desk.log.read().rows}
     settled = desk.settle(own=None)
     aliases = settled.aliases

@@ -9,7 +9,7 @@ from penstock.errors import GateError, NothingToDo
 from penstock.gates import Verdict
 from penstock.registry.audit import AuditLog, Conflict, Snapshot, State
 from penstock.registry.client import RegisteredModel, registered_name
-from penstock.registry.deployments import Transition, default_as_of, repair, transition
+from penstock.registry.deployments import Transition, repair, transition
 from penstock.registry.history import (
     PROMISED,
     ROLLS_BACK,
@@ -124,7 +124,7 @@ def rollback(
     Raises NothingToDo where there is no former version or `from_version` is not in production;
     what `transition` raises.
     """
-    moment = as_of or default_as_of(workspace)
+    moment = as_of or workspace.moment()
     name = registered_name(project, model)
     unfinished = [row for row in AuditLog(workspace, project, model).read().pending if ROLLS_BACK in row.plan]
     repair(workspace, project, model, moment)
