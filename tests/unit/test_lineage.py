@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from penstock.lineage.graph import Edge, Graph, Node, NodeKind
-from penstock.lineage.sql_columns import QueryColumns, query_columns
 from penstock.spec.sql import expression_columns
+from penstock.spec.sql_columns import QueryColumns, query_columns
 
 PENSTOCK = str(Path(sys.executable).parent / "penstock")
 INPUTS = {

@@ -91,6 +91,12 @@ class Addresses:
         return f"{root.rstrip('/')}/{address.project}/{address.table}"
 
 
+def full_name(table: str, project: str) -> str:
+    """`project.table` of a table as a specification of `project` names it."""
+    address = Address.parse(table, project)
+    return f"{address.project}.{address.table}"
+
+
 def _folders(path: str) -> list[str]:
     if "://" not in path:
         return [item.name for item in Path(path).iterdir() if item.is_dir()] if Path(path).is_dir() else []

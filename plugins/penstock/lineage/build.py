@@ -5,16 +5,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from penstock.errors import PenstockError
+from penstock.features.column_sources import table_columns
 from penstock.features.table_info import EVENT_TIME, declaration
-from penstock.lakehouse.addresses import Address
+from penstock.lakehouse.addresses import Address, full_name
 from penstock.lakehouse.records import CommitRecord, latest_record
 from penstock.lakehouse.system_tables import SYSTEM_TABLES
 from penstock.lineage.graph import Edge, Graph, Node, NodeKind
-from penstock.lineage.models import Registry, VersionLineage, full_name, registered_versions, used_columns
-from penstock.lineage.sql_columns import QueryColumns, query_columns
+from penstock.lineage.models import Registry, VersionLineage, registered_versions
 from penstock.spec.loading import LoadedProject
 from penstock.spec.project import FeatureTable, Model
 from penstock.training.feature_spec import spec_values
+from penstock.training.used_columns import used_columns
 from penstock.workspace import Workspace
 
 _HISTORY_COMMITS = 1000
@@ -96,18 +97,6 @@ def lineage_of(workspace: Workspace, name: str, project: str | None = None) -> G
         candidates = (f"{project}.{name}", f"model:{identifier}")
         identifier = next((candidate for candidate in candidates if candidate in known), identifier)
     return graph.around(graph.node(identifier).id)
-
-
-def column_sources(workspace: Workspace, address: Address) -> dict[str, tuple[tuple[str, str], ...]]:
-    """By column of a SQL feature table, the (`project.table`, column) pairs of its value; empty for other tables."""
-    spec = declaration(workspace, address)
-    if not isinstance(spec, FeatureTable):
-        return {}
-    found = _query_columns(workspace, workspace.project(address.project), spec)
-    return {
-        column: tuple((full_name(item, address.project), source) for item, source in sources)
-        for column, sources in (found.values if found else {}).items()
-    }
 
 
 def _add_tables(builder: _Builder, project: LoadedProject) -> None:
@@ -196,7 +185,7 @@ def _add_feature_table(builder: _Builder, project: LoadedProject, name: str, spe
     inputs = {item: full_name(item, project.name) for item in spec.inputs}
     for table in inputs.values():
         builder.edge(table, target, how, versions.get(table))
-    found = _query_columns(builder.workspace, project, spec)
+    found = table_columns(builder.workspace, project, spec)
     if found is None:
         _add_unknown_columns(builder, inputs.values(), target, list(spec.columns), how)
         return
@@ -222,26 +211,6 @@ def _add_unknown_columns(
         known = [node for node in builder.nodes.values() if node.kind is NodeKind.COLUMN and node.id.startswith(prefix)]
         for node in known:
             builder.edge(node.id, target, how)
-
-
-def _query_columns(workspace: Workspace, project: LoadedProject, spec: FeatureTable) -> QueryColumns | None:
-    if spec.sql is None:
-        return None
-    inputs = {}
-    for item in spec.inputs:
-        address = Address.parse(item, project.name)
-        try:
-            declared = declaration(workspace, address)
-        except PenstockError:
-            declared = None
-        if declared is None:
-            return None
-        inputs[item] = {name: str(column.type) for name, column in declared.columns.items()}
-    try:
-        text = (project.folder / spec.sql).read_text(encoding="utf-8")
-    except OSError:
-        return None  # `penstock validate` says so
-    return query_columns(text, inputs, list(spec.columns))
 
 
 def _add_model(builder: _Builder, project: LoadedProject, name: str, model: Model) -> None:

@@ -5,11 +5,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from penstock.errors import PenstockError
+from penstock.features.column_sources import column_sources
 from penstock.features.table_info import ColumnInfo, TableInfo, describe_table
-from penstock.lakehouse.addresses import Address
+from penstock.lakehouse.addresses import Address, full_name
 from penstock.lakehouse.records import latest_record
-from penstock.lineage.build import column_sources
-from penstock.lineage.models import full_name
 from penstock.workspace import Workspace
 
 
