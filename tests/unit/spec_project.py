@@ -109,6 +109,10 @@ models:
         amount: {method: wasserstein, threshold: 3}
       quality:
         - {metric: cost, tolerance: 0.1}
+    evaluation:
+      slices: [order_id]
+      resample_by: 1d
+      costs: {false_positive: 1, false_negative: 4}
 """
 FILES = {
     "sources.py": "def orders(after, until):\n    ...\n",

@@ -135,6 +135,39 @@ class Training(Spec):
     requirements: list[str] = Field(default_factory=list, description="packages that the model needs to be loaded")
 
 
+class Costs(Spec):
+    """What each kind of mistake of a classification costs, in any unit; only their ratio decides."""
+
+    false_positive: float = Field(gt=0, description="of a prediction of 1 where the label is 0: a false alarm")
+    false_negative: float = Field(gt=0, description="of a prediction of 0 where the label is 1: a miss")
+
+
+class Evaluation(Spec):
+    """How a candidate is measured on the rows that it has not seen.
+
+    Confidence intervals come from a bootstrap of the hold-out rows. Where `costs` are given, the threshold that
+    costs least on the tuning block is chosen, and reported with what it costs on the hold-out block.
+    """
+
+    slices: list[Name] = Field(
+        default_factory=list,
+        description="features or keys of the entity by whose values results are reported; numbers are cut at quartiles",
+    )
+    minimum_slice_rows: int = Field(default=100, ge=2, description="slices of fewer rows are not judged")
+    confidence: float = Field(default=0.95, gt=0, lt=1, description="level of the confidence intervals")
+    bootstrap_repeats: int = Field(
+        default=500, ge=20, le=10_000, description="resamples of an interval; slow metrics get fewer, which is recorded"
+    )
+    resample_by: Duration | None = Field(
+        default=None,
+        description="whole stretches of prediction time, such as 1d, are drawn, where rows of a day have something "
+        "in common (weather, say); single rows by default",
+    )
+    costs: Costs | None = Field(
+        default=None, description="what mistakes cost; they choose the threshold, which is 0.5 without them"
+    )
+
+
 class Bound(Spec):
     """A metric's bounds."""
 
@@ -255,6 +288,7 @@ class Model(Spec):
         default_factory=dict, description="features computed from the entity's row and looked-up values"
     )
     training: Training = Field(description="how a candidate is made")
+    evaluation: Evaluation = Field(default=Evaluation(), description="how a candidate is measured")
     promotion: Promotion = Field(description="what lets a candidate into production")
     inference: Inference = Field(default=Inference(), description="where predictions go")
     monitoring: Monitoring = Field(default=Monitoring(), description="what is watched")

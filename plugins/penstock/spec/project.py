@@ -10,9 +10,11 @@ from pydantic import Field
 from penstock.spec.common import Name, Spec, Text
 from penstock.spec.model import (
     Bound,
+    Costs,
     DriftMethod,
     DriftRule,
     Entity,
+    Evaluation,
     Inference,
     Label,
     Lookup,
@@ -43,9 +45,11 @@ __all__ = [
     "Bound",
     "Column",
     "ColumnType",
+    "Costs",
     "DriftMethod",
     "DriftRule",
     "Entity",
+    "Evaluation",
     "FeatureTable",
     "Grain",
     "GrainInput",

@@ -29,6 +29,7 @@ def check_rules(scope: Scope) -> Iterator[Fault]:
     yield from _schedules(scope, scope.project.schedules)
     for path, _, model in scope.models:
         yield from _training(scope, (*path, "training"), model.training)
+        yield from _evaluation(scope, (*path, "evaluation"), model)
         yield from _metric_names(scope, path, model)
         for name, bound in model.promotion.first_bounds.items():
             yield from _bound(scope, (*path, "promotion", "first_bounds", name), bound)
@@ -74,6 +75,21 @@ def _search(scope: Scope, path: YamlPath, search: SearchRange) -> Iterator[Fault
         yield scope.fault(
             (*path, kind), f"log needs numbers above 0, not {low}", "raise the lower bound, or remove log"
         )
+
+
+def _evaluation(scope: Scope, path: YamlPath, model: Model) -> Iterator[Fault]:
+    evaluation, known = model.evaluation, [*model.entity.keys, *model.feature_names]
+    yield from scope.repeated((*path, "slices"), evaluation.slices)
+    for index, name in enumerate(evaluation.slices):
+        if name not in known:
+            hint = suggestion(name, known, "features and keys")
+            message = f"{name!r} is neither a feature of the model nor a key of its entity"
+            yield scope.fault((*path, "slices", index), message, hint)
+    if evaluation.costs is not None and model.training.task is not Task.CLASSIFICATION:
+        message = f"false positives and negatives do not fit the task {model.training.task}"
+        yield scope.fault((*path, "costs"), message, "remove costs, or declare a metric of your own that counts them")
+    if evaluation.resample_by is not None and not evaluation.resample_by:
+        yield scope.fault((*path, "resample_by"), "is no time at all", "write 1d, or remove it to draw single rows")
 
 
 def _metric_names(scope: Scope, path: YamlPath, model: Model) -> Iterator[Fault]:
