@@ -21,6 +21,7 @@ from penstock.lakehouse.maintenance import (
     writing_engine,
 )
 from penstock.lakehouse.records import latest_record
+from penstock.online.offline import online_table, online_tables
 from penstock.registry.pins import pinned_versions
 from penstock.spec.common import parse_duration
 from penstock.workspace import Workspace
@@ -181,15 +182,17 @@ def _unread_changes(workspace: Workspace) -> dict[str, int]:
         unread[address] = min(version, unread.get(address, version))
 
     for project in [*workspace.project_names, *(given.name for given in workspace.inline)]:
-        for table, spec in workspace.project(project).spec.feature_tables.items():
+        for table in workspace.project(project).spec.feature_tables:
             path = workspace.addresses.find(f"{project}.{table}")
             last = latest_record(path) if path is not None else None
             for name, version in (last.inputs if last else {}).items():
                 note(str(Address.parse(name, project)), version)
-            if path is not None and spec.online_settings is not None:
-                published = _published(workspace, f"{project}.{table}", spec.online_settings.store, path)
-                if published is not None:
-                    note(f"{project}.{table}", published)
+        for table in online_tables(workspace, project):
+            path = workspace.addresses.find(f"{project}.{table}")
+            store = online_table(workspace, project, table).settings.store
+            published = _published(workspace, f"{project}.{table}", store, path) if path is not None else None
+            if published is not None:
+                note(f"{project}.{table}", published)
     return unread
 
 

@@ -13,6 +13,7 @@ from penstock.features.landing import land_source
 from penstock.features.own_tables import parse_schema
 from penstock.lakehouse.records import latest_record, record
 from penstock.lakehouse.small_tables import create_if_missing, to_arrow, upsert
+from penstock.online.compare import check_online
 from penstock.workspace import Workspace
 from tests.integration.refreshing import PROJECT, copy_root, moment, version
 
@@ -315,3 +316,31 @@ def test_a_declared_table_is_published_and_read_online(make_workspace: Make, tmp
     make_ratings(store)
     with pytest.raises(PenstockError, match="ratings"):
         store.publish_table("ratings")
+
+
+def test_a_table_of_the_client_is_served_online(store: FeatureStore) -> None:
+    made = store.create_table("ratings", "park", "rated_at", df=ratings(), online={"ttl": "2d"})
+    assert made.online is not None
+    assert store.get_table("ratings").online == made.online
+    at = moment("2024-01-02 12:00")
+    assert store.publish_table("ratings", as_of=at).rows == 2
+    store.write_table("ratings", ratings(["2024-01-03", "2024-01-01"], score=[2.5, 0.5]))
+    published = store.publish_table("ratings", as_of=moment("2024-01-03"))
+    assert (published.mode, published.rows) == ("incremental", 2)
+    keys = [{"park": "north"}, {"park": "south"}, {"park": "west"}]
+    found = store.read_online([{"table": "ratings", "keys": {"park": "park"}, "features": ["score", "visits"]}], keys,
+                              at=moment("2024-01-03"))  # fmt: skip
+    assert found == [{"score": 2.5, "visits": 3}, {"score": None, "visits": 4}, {"score": None, "visits": None}]
+    assert check_online(store.workspace, PROJECT, moment("2024-01-03")).passed
+
+
+def test_a_table_that_is_not_online_says_how_it_becomes_so(store: FeatureStore) -> None:
+    make_ratings(store)
+    with pytest.raises(PenstockError, match="online=True and exist_ok=True"):
+        store.publish_table("ratings")
+    with pytest.raises(TableError, match="no online store 'fast'"):
+        store.create_table("moods", "park", "rated_at", df=ratings(), online={"store": "fast"})
+    with pytest.raises(TableError, match="is no setting"):
+        store.create_table("moods", "park", "rated_at", df=ratings(), online={"ttl": "soon"})
+    store.create_table("ratings", "park", "rated_at", df=ratings(), online=True, exist_ok=True)
+    assert store.publish_table("ratings", as_of=moment("2024-02-01")).rows == 2

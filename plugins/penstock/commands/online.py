@@ -13,7 +13,7 @@ from rich.console import Console
 from penstock.errors import GateError, TableError
 
 if TYPE_CHECKING:
-    from penstock.spec.project import Column
+    from penstock.spec.project import ColumnType
     from penstock.workspace import Workspace
 
 Target = Annotated[str, typer.Argument(metavar="PROJECT[.TABLE]", help="A project's online tables, or one of them.")]
@@ -72,14 +72,14 @@ def get(
 
     workspace = Workspace.open()
     project = table.partition(".")[0]
-    columns = online_table(workspace, project, table).spec.columns
+    columns = online_table(workspace, project, table).types
     values = dict(_parse_key(table, columns, part) for part in key)
     with OnlineFeatures(workspace, project) as features:
         found = features.rows({table: [values]}, parse_as_of(at) if at else None)[table][0]
     sys.stdout.write(json.dumps(found, indent=2, default=_json_value) + "\n")
 
 
-def _parse_key(table: str, columns: dict[str, Column], part: str) -> tuple[str, Any]:
+def _parse_key(table: str, columns: dict[str, ColumnType], part: str) -> tuple[str, Any]:
     from penstock.spec.project import ColumnType
 
     name, equals, text = part.partition("=")
@@ -90,7 +90,7 @@ def _parse_key(table: str, columns: dict[str, Column], part: str) -> tuple[str, 
         ColumnType.DATE: lambda value: datetime.fromisoformat(value).date(),
         ColumnType.TIMESTAMP: datetime.fromisoformat,
     }  # fmt: skip
-    kind = columns[name].type
+    kind = columns[name]
     try:
         return name, parse.get(kind, str)(text)
     except (ValueError, KeyError) as error:

@@ -15,23 +15,15 @@ from typing import TYPE_CHECKING, Any
 from penstock.clock import now
 from penstock.errors import TableError
 from penstock.features.known import KNOWN_AT, history_name
-from penstock.features.table_info import (
-    CLIENT,
-    EVENT_TIME,
-    MADE_BY,
-    OWNER,
-    TAGS,
-    WRITER,
-    TableKind,
-    declaration,
-    describe_table,
-)
+from penstock.features.table_info import TableKind, declaration, describe_table
 from penstock.lakehouse.addresses import Address
 from penstock.lakehouse.records import latest_record
 from penstock.lakehouse.system_tables import SYSTEM_TABLES
+from penstock.lakehouse.table_properties import CLIENT, EVENT_TIME, MADE_BY, ONLINE, OWNER, TAGS, WRITER
 from penstock.spec.common import NAME_PATTERN
+from penstock.spec.environment import DEFAULT_ONLINE_STORE, Environment
 from penstock.spec.faults import suggestion
-from penstock.spec.project import Column, ColumnType
+from penstock.spec.project import Column, ColumnType, Online
 from penstock.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -43,7 +35,7 @@ _MODEL_TABLES = ("_predictions", "_training_set", "_serving_log")
 
 @dataclass(frozen=True)
 class TableDefinition:
-    """What a table is made from: keys, event time, columns, and what people read of it."""
+    """What a table is made from: keys, event time, columns, what people read of it, and where it is served online."""
 
     primary_keys: tuple[str, ...]
     timestamp_key: str
@@ -51,6 +43,7 @@ class TableDefinition:
     description: str = ""
     owner: str = ""
     tags: Mapping[str, str] = field(default_factory=dict)
+    online: Online | None = None
 
     @property
     def key_columns(self) -> list[str]:
@@ -108,13 +101,26 @@ def create(workspace: Workspace, address: Address, definition: TableDefinition, 
         if not exist_ok:
             raise TableError(f"{address} is there already: write_table adds rows, drop_table removes it")
         _check_same(there, definition)
+        _serve_online(there, definition.online)
         return there
     create_if_missing(
         path, stored_columns(definition), keys=definition.key_columns, description=definition.description,
         properties={EVENT_TIME: definition.timestamp_key, OWNER: definition.owner, TAGS: json.dumps(definition.tags),
-                    WRITER: "deltalake", MADE_BY: CLIENT},
+                    WRITER: "deltalake", MADE_BY: CLIENT, **_online_property(definition.online)},
     )  # fmt: skip
     return OwnTable(address, path, definition)
+
+
+def _serve_online(table: OwnTable, online: Online | None) -> None:
+    """Has a table that is there served online from now on, or from elsewhere; without settings nothing changes."""
+    from deltalake import DeltaTable
+
+    if online is not None and online != table.definition.online:
+        DeltaTable(table.path).alter.set_table_properties(_online_property(online), raise_if_not_exists=False)
+
+
+def _online_property(online: Online | None) -> dict[str, str]:
+    return {} if online is None else {ONLINE: online.model_dump_json()}
 
 
 def open_own_table(workspace: Workspace, address: Address) -> OwnTable:
@@ -137,7 +143,7 @@ def open_own_table(workspace: Workspace, address: Address) -> OwnTable:
         column.name: Column(type=ColumnType(column.type), description=column.description) for column in info.columns
     }
     definition = TableDefinition(
-        info.primary_keys, info.timestamp_key, columns, info.description, info.owner, info.tags
+        info.primary_keys, info.timestamp_key, columns, info.description, info.owner, info.tags, info.online
     )  # fmt: skip
     return OwnTable(address, path, definition)
 
@@ -157,6 +163,23 @@ def parse_schema(schema: Mapping[str, Any]) -> dict[str, Column]:
         except ValueError as error:
             known = ", ".join(ColumnType)
             raise TableError(f"schema: {name}: {value!r} is no type; write one of {known}") from error
+    return found
+
+
+def parse_online(address: Address, online: bool | Mapping[str, Any] | None, environment: Environment) -> Online | None:
+    """Where a table is served online. Raises TableError for settings that are none, or a store that is not there."""
+    if not online:
+        return None
+    try:
+        found = Online.model_validate({} if online is True else online)
+    except ValueError as error:
+        raise TableError(
+            f'{address}: online={online!r} is no setting: write True, or {{"store": "default", "ttl": "6h"}}'
+        ) from error
+    if environment.online_store(found.store) is None:
+        known = sorted({DEFAULT_ONLINE_STORE, *environment.online_stores})
+        hint = suggestion(found.store, known, "stores")
+        raise TableError(f"{address}: the environment {environment.name} has no online store {found.store!r}: {hint}")
     return found
 
 

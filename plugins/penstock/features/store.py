@@ -22,6 +22,7 @@ from penstock.features.own_tables import (
     drop_columns,
     infer_schema,
     open_own_table,
+    parse_online,
     parse_schema,
     to_pandas,
 )
@@ -61,7 +62,7 @@ class FeatureStore:
         self, name: str, primary_keys: str | Sequence[str], timestamp_key: str, *, df: Any = None,
         schema: Mapping[str, Any] | None = None, description: str = "", owner: str | None = None,
         tags: Mapping[str, str] | None = None, column_descriptions: Mapping[str, str] | None = None,
-        inputs: Sequence[str] = (), exist_ok: bool = False,
+        inputs: Sequence[str] = (), online: bool | Mapping[str, Any] | None = None, exist_ok: bool = False,
     ) -> TableInfo:  # fmt: skip
         """Makes a feature table, and writes the rows of `df` where one is given. Answers its description.
 
@@ -69,6 +70,7 @@ class FeatureStore:
         :param df: a pandas or Spark DataFrame; without `schema`, its columns and types are the table's.
         :param schema: by column a type (`"double"`), or `{"type": …, "description": …}`.
         :param inputs: tables that `df` was made from, for the lineage.
+        :param online: served online by `publish_table`: True, or its store and ttl (`{"store": "fast", "ttl": "6h"}`).
         :param exist_ok: a table that is there with the same keys and types is kept (and `df` written into it).
 
         Raises TableError for a name that is taken, keys that are missing, rows that do not fit: nothing is made then.
@@ -79,6 +81,7 @@ class FeatureStore:
         definition = TableDefinition(
             keys, timestamp_key, self._columns(name, frame, schema, column_descriptions or {}), description,
             owner or self.workspace.project(address.project).spec.owner, dict(tags or {}),
+            parse_online(address, online, self.workspace.environment),
         )  # fmt: skip
         if frame is not None:
             check_definition(address, definition)
@@ -242,7 +245,7 @@ class FeatureStore:
     def publish_table(
         self, name: str, *, as_of: datetime | str | None = None, full: bool = False
     ) -> "PublishedTable":  # fmt: skip
-        """Makes the online store hold the newest row of each key of a table that is declared `online`."""
+        """Makes the online store hold the newest row of each key of a table that is `online`."""
         from penstock.online.publish import publish_table
 
         address = self._address(name)

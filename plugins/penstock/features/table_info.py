@@ -16,17 +16,22 @@ from penstock.clock import to_text
 from penstock.errors import TableError
 from penstock.lakehouse.addresses import Address
 from penstock.lakehouse.records import latest_record
+from penstock.lakehouse.table_properties import (
+    AVAILABLE_AT,
+    EVENT_TIME,
+    OWNER,
+    TAGS,
+    is_made_by_client,
+    stored_keys,
+    stored_online,
+    stored_types,
+)
 from penstock.spec.faults import suggestion
-from penstock.spec.project import FeatureTable, Source
+from penstock.spec.project import FeatureTable, Online, Source
 from penstock.workspace import Workspace
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
-
-PRIMARY_KEYS, EVENT_TIME, AVAILABLE_AT = "penstock.primary_keys", "penstock.event_time", "penstock.available_at"
-OWNER, TAGS, WRITER, MADE_BY = "penstock.owner", "penstock.tags", "penstock.writer", "penstock.made_by"
-CLIENT = "FeatureStore"
-_SPARK_NAMES = {"integer": "int", "long": "bigint", "short": "smallint", "byte": "tinyint"}
 
 
 class TableKind(StrEnum):
@@ -53,6 +58,7 @@ class TableInfo:
     name: `project.table`. timestamp_key: the column from which (feature table) or at which (raw table) a row may be
     used. declared: whether a project.yaml names it. rows: None where the log does not count them. inputs: the table
     versions that the newest version was made from. as_of: up to when it was filled; latest: its newest timestamp.
+    online: where its newest values are served from; None where they are not.
     """
 
     name: str
@@ -72,6 +78,7 @@ class TableInfo:
     latest: str | None = None
     run: str | None = None
     code: str | None = None
+    online: Online | None = None
 
     @property
     def column_names(self) -> list[str]:
@@ -89,6 +96,7 @@ class TableInfo:
         facts = {
             "owner": self.owner, "tags": ", ".join(f"{key}={value}" for key, value in self.tags.items()),
             "primary keys": ", ".join(self.primary_keys), "timestamp key": self.timestamp_key or "", "state": state,
+            "online": f"store {self.online.store}" if self.online is not None else "",
             "filled as of": self.as_of or "", "newest": self.latest or "",
             "made from": ", ".join(f"{name}@{number}" for name, number in self.inputs.items()),
         }  # fmt: skip
@@ -126,7 +134,11 @@ def table_names(workspace: Workspace, project: str) -> list[str]:
     """The raw and feature tables of a project, declared or made by a FeatureStore, as `project.table`."""
     spec = workspace.project(project).spec
     names = [*spec.sources, *spec.feature_tables]
-    made = [name for name, path in workspace.addresses.tables(project).items() if name not in names and _is_made(path)]
+    made = [
+        name
+        for name, path in workspace.addresses.tables(project).items()
+        if name not in names and is_made_by_client(path)
+    ]
     return [f"{project}.{name}" for name in [*names, *made]]
 
 
@@ -147,16 +159,6 @@ def find_tables(
             if tagged and all(word in said for word in words) and owner in (None, info.owner):
                 found.append(info)
     return found
-
-
-def _is_made(path: str) -> bool:
-    from deltalake import DeltaTable
-    from deltalake.exceptions import DeltaError
-
-    try:
-        return DeltaTable(path).metadata().configuration.get(MADE_BY) == CLIENT
-    except (DeltaError, OSError):  # a folder that is no readable table hides no other one
-        return False
 
 
 def _describe(
@@ -190,6 +192,7 @@ def _declared(workspace: Workspace, address: Address, declared: Source | Feature
         timestamp_key=declared.available_at if isinstance(declared, Source) else declared.event_time,
         columns=tuple(ColumnInfo(name, str(column.type), column.description)
                       for name, column in declared.columns.items()),
+        online=None if isinstance(declared, Source) else declared.online_settings,
     )  # fmt: skip
 
 
@@ -202,17 +205,17 @@ def _stored(address: Address, table: "DeltaTable") -> TableInfo:
         name=str(address), kind=TableKind.FEATURES if EVENT_TIME in properties else TableKind.OTHER, declared=False,
         description=metadata.description or "", owner=properties.get(OWNER, ""),
         tags=json.loads(properties.get(TAGS, "{}")), timestamp_key=time,
-        primary_keys=tuple(key for key in json.loads(properties.get(PRIMARY_KEYS, "[]")) if key != time),
+        primary_keys=stored_keys(table), online=stored_online(table),
     )  # fmt: skip
 
 
 def _columns(table: "DeltaTable", comments: Mapping[str, str]) -> Iterable[ColumnInfo]:
     """The columns of the stored table that are not Penstock's own (`_known_at`)."""
+    types = stored_types(table)
     for found in table.schema().fields:
-        if not found.name.startswith("_"):
-            kind = str(getattr(found.type, "type", found.type))
+        if found.name in types:
             comment = comments.get(found.name) or str(found.metadata.get("comment", ""))
-            yield ColumnInfo(found.name, _SPARK_NAMES.get(kind, kind), comment)
+            yield ColumnInfo(found.name, types[found.name], comment)
 
 
 def _statistics(table: "DeltaTable", time: str | None) -> tuple[int | None, str | None]:

@@ -6,10 +6,11 @@ from typing import Any
 
 from penstock.errors import PenstockError
 from penstock.features.column_sources import table_columns
-from penstock.features.table_info import EVENT_TIME, declaration
+from penstock.features.table_info import declaration
 from penstock.lakehouse.addresses import Address, full_name
 from penstock.lakehouse.records import CommitRecord, latest_record
 from penstock.lakehouse.system_tables import SYSTEM_TABLES
+from penstock.lakehouse.table_properties import EVENT_TIME
 from penstock.lineage.graph import Edge, Graph, Node, NodeKind
 from penstock.lineage.models import Registry, VersionLineage, registered_versions
 from penstock.spec.loading import LoadedProject

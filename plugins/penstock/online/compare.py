@@ -80,7 +80,7 @@ def _differences(
 ) -> dict[str, _Keys]:
     missing, extra, values = _Keys(most), _Keys(most), _Keys(most)
     columns = {name: ColumnType(kind) for name, kind in (position.columns if position else ())}
-    stored = RowCodec(about.address, columns, about.spec.primary_keys)
+    stored = RowCodec(about.address, columns, list(about.primary_keys))
     online = dict(store.scan(about.address))
     same_columns = position is not None and position.columns == tuple(about.columns.items())
     for key, row in _rows(about, offline.newest(as_of)):

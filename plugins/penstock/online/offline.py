@@ -12,9 +12,16 @@ from typing import TYPE_CHECKING
 from penstock.clock import EPOCH, to_text
 from penstock.errors import SpecError, TableError
 from penstock.lakehouse.addresses import Address
+from penstock.lakehouse.table_properties import (
+    EVENT_TIME,
+    is_made_by_client,
+    stored_column_types,
+    stored_keys,
+    stored_online,
+)
 from penstock.online.codec import RowCodec
 from penstock.online.store import Position
-from penstock.spec.project import FeatureTable, Online
+from penstock.spec.project import ColumnType, Online
 from penstock.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -27,29 +34,31 @@ _BATCH_ROWS = 100_000
 
 @dataclass(frozen=True)
 class OnlineTable:
-    """A feature table that is served online: its declaration, its settings and its codec."""
+    """A feature table that is served online: its keys, event time and columns, its settings and its codec."""
 
     address: str
-    spec: FeatureTable
+    primary_keys: tuple[str, ...]
+    event_time: str
+    types: dict[str, ColumnType]
     settings: Online
     codec: RowCodec
 
     @property
     def columns(self) -> dict[str, str]:
-        """The declared columns by type: those that are published."""
-        return {name: str(column.type) for name, column in self.spec.columns.items()}
+        """The columns by type: those that are published."""
+        return {name: str(kind) for name, kind in self.types.items()}
 
     @property
     def definition(self) -> str:
         """A digest of what decides the published rows, but for the table itself."""
         import hashlib
 
-        declared = f"{self.columns} {self.spec.primary_keys} {self.spec.event_time} {self.settings.ttl}"
+        declared = f"{self.columns} {list(self.primary_keys)} {self.event_time} {self.settings.ttl}"
         return hashlib.sha256(declared.encode()).hexdigest()[:16]
 
 
 def online_table(workspace: Workspace, project: str, table: str) -> OnlineTable:
-    """The table `table` (of the project, or `project.table`).
+    """The table `table` (of the project, or `project.table`): a declared one, or one that the client made.
 
     Raises TableError where it is no feature table, SpecError where it is not served online.
     """
@@ -57,21 +66,52 @@ def online_table(workspace: Workspace, project: str, table: str) -> OnlineTable:
     loaded = workspace.project(address.project)
     spec = loaded.spec.feature_tables.get(address.table)
     if spec is None:
-        known = ", ".join(loaded.spec.feature_tables) or "none"
-        raise TableError(f"{address.project} has no feature table {address.table!r} (it has: {known})")
+        return _own_table(workspace, address, list(loaded.spec.feature_tables))
     if spec.online_settings is None:
         raise SpecError(
             f"{loaded.folder / 'project.yaml'}: {address} is not served online: write `online: true` in its declaration"
         )
-    columns = {name: column.type for name, column in spec.columns.items()}
-    codec = RowCodec(str(address), columns, spec.primary_keys)
-    return OnlineTable(str(address), spec, spec.online_settings, codec)
+    types = {name: column.type for name, column in spec.columns.items()}
+    return _table(address, tuple(spec.primary_keys), spec.event_time, types, spec.online_settings)
 
 
 def online_tables(workspace: Workspace, project: str) -> list[str]:
-    """The names of a project's feature tables that are served online."""
+    """The names of a project's feature tables that are served online: declared ones, then those of the client."""
     tables = workspace.project(project).spec.feature_tables
-    return [name for name, spec in tables.items() if spec.online_settings is not None]
+    declared = [name for name, spec in tables.items() if spec.online_settings is not None]
+    return declared + [
+        name for name, path in workspace.addresses.tables(project).items()
+        if name not in tables and _client_settings(path) is not None
+    ]  # fmt: skip
+
+
+def _own_table(workspace: Workspace, address: Address, declared: list[str]) -> OnlineTable:
+    from deltalake import DeltaTable
+
+    path = workspace.addresses.find(address)
+    if path is None or not is_made_by_client(path):
+        known = ", ".join(declared) or "none"
+        raise TableError(f"{address.project} has no feature table {address.table!r} (declared are: {known})")
+    settings = _client_settings(path)
+    if settings is None:
+        raise SpecError(
+            f"{address} is not served online: call create_table for it again with online=True and exist_ok=True"
+        )
+    table = DeltaTable(path)
+    time = table.metadata().configuration[EVENT_TIME]
+    return _table(address, stored_keys(table), time, stored_column_types(str(address), table), settings)
+
+
+def _table(
+    address: Address, keys: tuple[str, ...], time: str, types: dict[str, ColumnType], settings: Online
+) -> OnlineTable:
+    return OnlineTable(str(address), keys, time, types, settings, RowCodec(str(address), types, list(keys)))
+
+
+def _client_settings(path: str) -> Online | None:
+    from deltalake import DeltaTable
+
+    return stored_online(DeltaTable(path)) if is_made_by_client(path) else None
 
 
 class Offline:
@@ -83,8 +123,8 @@ class Offline:
         self._delta = delta
         self._table_id = str(delta.metadata().id)
         self.version = int(delta.version())
-        self._keys = ", ".join(_quote(key) for key in table.spec.primary_keys)
-        self._time = _quote(table.spec.event_time)
+        self._keys = ", ".join(_quote(key) for key in table.primary_keys)
+        self._time = _quote(table.event_time)
 
     def position(self, as_of: datetime) -> Position:
         """What the online store holds once this version is published as of a moment."""
@@ -117,7 +157,7 @@ class Offline:
             aged = f"GROUP BY {self._keys} HAVING max({self._time}) < {self._oldest(as_of)}"
             parts.append(f"SELECT {self._keys} FROM rows WHERE {lived} {aged}")
         if since_version < self.version:
-            keys = list(self._table.spec.primary_keys)
+            keys = list(self._table.primary_keys)
             feed = self._delta.load_cdf(since_version + 1, self.version, columns=keys)
             self._connection.register("feed", pa.RecordBatchReader.from_stream(feed))
             parts.append(f"{select} feed")

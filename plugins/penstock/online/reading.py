@@ -86,7 +86,7 @@ class OnlineFeatures:
 
     def _chosen(self, lookup: Lookup, row: Row | None, at: datetime) -> Row:
         if row is not None and lookup.max_age is not None:
-            row = row if row[self._table(lookup.table).spec.event_time] >= at - lookup.max_age else None
+            row = row if row[self._table(lookup.table).event_time] >= at - lookup.max_age else None
         unknown = [name for name in lookup.features if row is not None and name not in row]
         if unknown:
             raise TableError(f"{lookup.table} has no column(s) {', '.join(unknown)} online: publish it again")
@@ -100,9 +100,9 @@ class OnlineFeatures:
                 f"{table.address} has not been published yet: run feature_refresh, or "
                 f"`penstock online publish {table.address}`"
             )
-        codec = _codec(table.address, position.columns, tuple(table.spec.primary_keys))
+        codec = _codec(table.address, position.columns, table.primary_keys)
         decoded = [None if row is None else codec.decode(row) for row in rows]
-        ttl, time = table.settings.ttl, table.spec.event_time
+        ttl, time = table.settings.ttl, table.event_time
         if ttl is None:
             return list(decoded)
         return [row if row is not None and row[time] >= at - ttl else None for row in decoded]
