@@ -1,16 +1,21 @@
-"""What Penstock adds to Airflow: pages behind Airflow's own login, and links from tasks to what they made."""
+"""What Penstock adds to Airflow: pages behind Airflow's own login, the webhook receiver, links from tasks."""
 
 from airflow.plugins_manager import AirflowPlugin
 
 from penstock.operators.links import ALL_LINKS
-from penstock.ui.app import app
+from penstock.ui.app import app as pages
+from penstock.ui.webhook import app as webhooks
 
 
 class PenstockPlugin(AirflowPlugin):
-    """Registers pages and links."""
+    """Registers pages, webhook receiver and links."""
 
     name = "penstock"
-    fastapi_apps = [{"app": app, "url_prefix": "/penstock", "name": "Penstock"}]
+    fastapi_apps = [
+        {"app": pages, "url_prefix": "/penstock", "name": "Penstock"},
+        # Another prefix, so that a proxy can let MLflow reach this one and nobody else.
+        {"app": webhooks, "url_prefix": "/penstock-webhooks", "name": "Penstock's webhooks"},
+    ]
     external_views = [
         {
             "name": "Penstock",

@@ -17,6 +17,7 @@ from rich.table import Table
 from penstock.commands import online
 from penstock.commands import quarantine as quarantine_commands
 from penstock.commands import suite as suite_commands
+from penstock.commands import webhook as webhook_commands
 from penstock.commands.lineage import lineage as lineage_command
 from penstock.commands.maintain import maintain
 from penstock.commands.projects import print_projects
@@ -220,6 +221,11 @@ app.add_typer(_quarantine, name="quarantine")
 _suite = typer.Typer(help="Suites of expectations.", no_args_is_help=True, callback=lambda: None)
 _suite.command()(explains_errors(suite_commands.propose))
 app.add_typer(_suite, name="suite")
+_webhook = typer.Typer(help="MLflow's webhook, which starts promotions in Airflow.", no_args_is_help=True)
+_webhook.command(name="set")(explains_errors(webhook_commands.set_))
+_webhook.command()(explains_errors(webhook_commands.rotate))
+_webhook.command()(explains_errors(webhook_commands.test))
+app.add_typer(_webhook, name="webhook")
 
 
 @app.command()

@@ -6,6 +6,7 @@ Standard library only: everything imports this, DAG files at parse time too.
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import json
 import os
 import re
@@ -79,12 +80,37 @@ class SparkCredentials:
 
 
 @dataclasses.dataclass(frozen=True)
+class WebhookCredentials:
+    """Where MLflow tells Airflow of new versions, and the secret that it signs with.
+
+    The secret before this one counts for some minutes after it was replaced: deliveries may be under way.
+    """
+
+    url: str
+    secret: str = dataclasses.field(repr=False)
+    previous_secret: str | None = dataclasses.field(default=None, repr=False)
+    replaced_at: str | None = None
+
+    def accepted(self, moment: datetime.datetime) -> tuple[str, ...]:
+        """Return the secrets that a delivery may be signed with at `moment`."""
+        if self.previous_secret is None or self.replaced_at is None:
+            return (self.secret,)
+        age = moment - datetime.datetime.fromisoformat(self.replaced_at)
+        return (self.secret, self.previous_secret) if age < _PREVIOUS_SECRET_COUNTS else (self.secret,)
+
+
+_PREVIOUS_SECRET_COUNTS = datetime.timedelta(minutes=10)
+
+
+@dataclasses.dataclass(frozen=True)
 class Credentials:
     """What credentials.json holds: how to reach each local service."""
 
     airflow: AirflowCredentials
     mlflow: MlflowCredentials
     spark: SparkCredentials
+    webhook: WebhookCredentials | None = None
+    """None in the file of a stack that was started before there were webhooks."""
 
 
 def root() -> Path:
@@ -174,6 +200,7 @@ def read_credentials(environment: str | None = None) -> Credentials:
             ),
             mlflow=MlflowCredentials(**mlflow),
             spark=SparkCredentials(**spark),
+            webhook=WebhookCredentials(**content["webhook"]) if "webhook" in content else None,
         )
     except (KeyError, TypeError) as error:
         raise LocalStackError(

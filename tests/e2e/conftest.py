@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 
 from penstock.airflow_rest import AirflowClient, DagRun
+from penstock.home import home as state_home
 from penstock.home import read_credentials
 from penstock.lakehouse.small_tables import read
 from penstock.workspace import Workspace
@@ -75,7 +76,15 @@ class RunningAirflow:
 
 @pytest.fixture(scope="package")
 def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningAirflow]:
-    """The whole stack in folders and on ports of its own, for this package: it is gone before others start theirs."""
+    """The whole stack in folders and on ports of its own, for this package: it is gone before others start theirs.
+
+    PENSTOCK_TEST_STACK=running takes the one of PENSTOCK_HOME, PENSTOCK_ROOT and PENSTOCK_*_PORT instead.
+    """
+    if os.environ.get("PENSTOCK_TEST_STACK") == "running":
+        login = read_credentials("dev").airflow
+        with AirflowClient(login.url, login.username, login.password) as client:
+            yield RunningAirflow(login.url, Path(os.environ["PENSTOCK_ROOT"]), state_home(), client)
+        return
     root, home = tmp_path_factory.mktemp("root"), tmp_path_factory.mktemp("home")
     shutil.copytree(REPOSITORY / "dags", root / "dags")
     shutil.copytree(REPOSITORY / "tests/second_root/include", root / "include")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import datetime
 import json
 import secrets
 from pathlib import Path
@@ -15,6 +16,9 @@ from penstock.stack.settings import StackSettings
 
 AIRFLOW_ROLES = {"admin": "admin", "engineer": "op", "scientist": "viewer"}
 """Airflow's users and the simple auth manager's role of each."""
+
+WEBHOOK_PATH = "/penstock-webhooks/mlflow"
+"""Where Airflow's API server takes MLflow's deliveries in."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,9 +56,27 @@ def ensure_credentials(settings: StackSettings) -> None:
             "url": f"sc://localhost:{settings.ports.spark}",
             "token": known.get("spark", {}).get("token") or secrets.token_hex(24),
         },
+        "webhook": {
+            **known.get("webhook", {"secret": _webhook_secret()}),
+            "url": f"http://localhost:{settings.ports.airflow}{WEBHOOK_PATH}",
+        },
     }
     if content != known:
         write_private(path, json.dumps(content, indent=2) + "\n")
+
+
+def rotate_webhook_secret(settings: StackSettings) -> None:
+    """Replace the webhook's secret in credentials.json. The former one counts for some minutes more."""
+    path = settings.state / "credentials.json"
+    content = _read(path)
+    if "webhook" not in content:
+        raise StackError(f"{path} has no webhook yet: run `penstock up`")
+    content["webhook"] |= {
+        "secret": _webhook_secret(),
+        "previous_secret": content["webhook"]["secret"],
+        "replaced_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+    write_private(path, json.dumps(content, indent=2) + "\n")
 
 
 def ensure_secrets(settings: StackSettings) -> Secrets:
@@ -78,6 +100,10 @@ def _read(path: Path) -> Any:
         return json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise StackError(f"cannot read {path}: {error}; restore it, or remove the folder {path.parent}") from error
+
+
+def _webhook_secret() -> str:
+    return secrets.token_hex(32)
 
 
 def _password() -> str:

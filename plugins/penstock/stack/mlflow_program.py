@@ -50,6 +50,9 @@ def mlflow_program(settings: StackSettings, credentials: Credentials, secrets: S
         "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY": secrets.mlflow_webhook_key,
         "MLFLOW_WEBHOOK_ALLOWED_SCHEMES": "http,https",
         "MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS": "true",
+        # A webhook that was set or got a new secret counts after five seconds, not after a minute.
+        "MLFLOW_WEBHOOK_CACHE_TTL": "5",
+        "MLFLOW_WEBHOOK_REQUEST_TIMEOUT": "10",
     }
     authentication = _AUTHENTICATION.format(logins=logins.replace("%", "%%"))  # an .ini file's own escape
     return Program("mlflow", command, folder, environment, {folder / "auth.ini": authentication})

@@ -27,6 +27,7 @@ from penstock.stack.programs import PROGRAMS, Program, Service, programs_of
 from penstock.stack.settings import StackSettings
 from penstock.stack.spark_program import spark_program
 from penstock.stack.supervisor import ALIVE, BROKEN, ProcessState, ProgramStatus, Supervisor
+from penstock.stack.webhook import set_webhook
 
 _LOCK_SECONDS = 300
 _START_SECONDS = {Service.SPARK: 120, Service.MLFLOW: 180, Service.AIRFLOW: 240}
@@ -61,6 +62,7 @@ def start(settings: StackSettings, services: Collection[Service], say: Say = lam
     Raises:
         MachineError: the machine is not fit; nothing was started.
         ServiceFailedError: a service did not come up; it is left as it is, for a look at it.
+        ServiceError: all are up, but MLflow would not take the webhook.
     """
     with _locked(settings):
         supervisor = Supervisor(settings)
@@ -77,6 +79,8 @@ def start(settings: StackSettings, services: Collection[Service], say: Say = lam
             supervisor.start()
         started = _start_programs(settings, supervisor, credentials, programs, changed, say)
         waited = [_wait_until_healthy(settings, supervisor, service, credentials, say) for service in services]
+        if {Service.MLFLOW, Service.AIRFLOW} <= set(services):
+            set_webhook(settings.environment, credentials)
         return started or any(waited)
 
 

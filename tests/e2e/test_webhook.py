@@ -1,0 +1,125 @@
+"""New versions start their promotion in a real Airflow, by MLflow's real webhook; bad deliveries start nothing."""
+
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import httpx
+import pytest
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+from penstock.airflow_rest import DagRun
+from penstock.home import WebhookCredentials, read_credentials
+from penstock.workspace import Workspace
+from tests.e2e.conftest import RunningAirflow
+from tests.e2e.deliveries import mixture, parcel, send
+
+PROJECT = "tidal_parks"
+MODEL = f"{PROJECT}.energy"
+PROMOTION = f"{MODEL}.model_promotion"
+
+
+@pytest.fixture(scope="module")
+def promotion(airflow: RunningAirflow) -> Iterator[str]:
+    """The promotion DAG of a project of this file's own."""
+    folder = airflow.root / "include/projects" / PROJECT
+    shutil.copytree(airflow.root / "include/projects/wind_parks", folder)
+    declaration = folder / "project.yaml"
+    declaration.write_text(declaration.read_text().replace("name: wind_parks", f"name: {PROJECT}"))
+    airflow.wait(lambda: PROMOTION in airflow.client.dag_ids(), "the new project's DAGs", 120)
+    yield PROMOTION
+    declaration.rename(folder / "project.gone")
+
+
+@pytest.fixture
+def paused(airflow: RunningAirflow, promotion: str) -> Iterator[str]:
+    """The promotion DAG, paused: its runs are there, and wait."""
+    airflow.client.call("PATCH", f"/dags/{promotion}", json={"is_paused": True})
+    yield promotion
+    for run_id in run_ids(airflow, "queued"):
+        airflow.client.call("DELETE", f"/dags/{promotion}/dagRuns/{run_id}")
+    airflow.client.call("PATCH", f"/dags/{promotion}", json={"is_paused": False})
+
+
+@pytest.fixture
+def webhook(airflow: RunningAirflow) -> WebhookCredentials:
+    """Where the receiver is, and the secret."""
+    found = read_credentials("dev").webhook
+    assert found
+    return found
+
+
+@pytest.fixture
+def notebook(workspace: Workspace) -> MlflowClient:
+    """What a notebook has: MLflow's own client, and nothing of Penstock."""
+    workspace.mlflow()
+    return MlflowClient(workspace.resolved.mlflow_uri)
+
+
+def register(client: MlflowClient, folder: Path, tags: dict[str, str] | None = None) -> int:
+    """A version that is no more than a file, registered by a plain client."""
+    with suppress(MlflowException):  # it is there already
+        client.create_registered_model(MODEL)
+    folder.mkdir()
+    run = client.create_run(client.create_experiment(f"by hand {uuid.uuid4()}"))
+    (folder / "MLmodel").write_text("flavors: {}\n")
+    client.log_artifacts(run.info.run_id, str(folder), "model")
+    made = client.create_model_version(MODEL, f"{run.info.artifact_uri}/model", run_id=run.info.run_id, tags=tags or {})
+    return int(made.version)
+
+
+def run_of(airflow: RunningAirflow, version: int) -> DagRun | None:
+    wanted = f"promote__energy__{version}"
+    return next((run for run in airflow.client.runs(dag_id=PROMOTION) if run.run_id == wanted), None)
+
+
+def run_ids(airflow: RunningAirflow, *states: str) -> list[str]:
+    """The ids of all runs of the promotion DAG; Airflow hands out a hundred at a time."""
+    found: list[str] = []
+    while True:
+        asked = {"limit": 100, "offset": len(found), "order_by": "id", "state": states}
+        page = airflow.client.call("GET", f"/dags/{PROMOTION}/dagRuns", params=asked)
+        found += [item["dag_run_id"] for item in page["dag_runs"]]
+        if len(found) >= page["total_entries"]:
+            return found
+
+
+def test_a_version_from_a_notebook_starts_its_promotion(
+    airflow: RunningAirflow, promotion: str, notebook: MlflowClient, tmp_path: Path
+) -> None:
+    version = register(notebook, tmp_path / "model", {"penstock.as_of": "2024-02-10T00:00:00Z"})
+    run = airflow.wait(lambda: run_of(airflow, version), "the promotion's run")
+    assert run.conf == {
+        "model_version": version, "as_of": "2024-02-10T00:00:00Z", "reason": "registered in MLflow",
+    }  # fmt: skip
+    assert airflow.finish(run).state == "success"
+    assert airflow.client.tasks(run)["compare_with_production"] == "skipped"  # it is no model: archived, with reasons
+    tags = notebook.get_model_version(MODEL, str(version)).tags
+    assert tags["penstock.stage"] == "Archived"
+
+
+def test_each_version_has_one_run_and_no_bad_delivery_makes_one(
+    airflow: RunningAirflow, paused: str, webhook: WebhookCredentials
+) -> None:
+    before = set(run_ids(airflow))
+    parcels = mixture(MODEL, webhook.secret, 200)
+    fresh = {found.version for found in parcels if found.kind == "fresh"}
+    receipts = send(webhook.url, parcels, each_second=50)
+    runs = run_ids(airflow)
+    assert sorted(set(runs) - before) == sorted({f"promote__energy__{version}" for version in fresh} - before)
+    assert len(runs) == len(set(runs))
+    answers = {(found.parcel.kind, found.status) for found in receipts}
+    assert {status for kind, status in answers if kind in ("forged", "stale")} == {401}
+    assert {status for kind, status in answers if kind in ("fresh", "repeated")} <= {200, 201}
+
+
+def test_a_model_that_is_no_projects_is_passed_over_with_an_answer(
+    airflow: RunningAirflow, webhook: WebhookCredentials
+) -> None:
+    sent = parcel("unknown_project.model", 1, webhook.secret)
+    answer = httpx.post(webhook.url, content=sent.body, headers=sent.headers)
+    assert answer.status_code == 202
+    assert "unknown_project.model.model_promotion" in answer.json()["detail"]
