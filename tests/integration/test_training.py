@@ -21,6 +21,7 @@ from penstock.features.training_set import TrainingSet
 from penstock.profiles import Profile
 from penstock.spec.functions import load_function
 from penstock.training import ScoringError, TrainingError
+from penstock.training.card import card_model
 from penstock.training.evaluate import evaluate_model
 from penstock.training.explain import explain_model
 from penstock.training.predictors import predict
@@ -36,6 +37,9 @@ PROJECT = f"shop_{uuid.uuid4().hex[:8]}"  # the registry may be shared with othe
 ROWS = 4_000
 AS_OF = "2024-04-01T00:00:00Z"
 FEATURES = ["channel", "items", "amount", "region"]
+PICTURES = [
+    "calibration", "confusion", "costs", "importance", "precision_recall", "roc", "shap_summary", "slices"
+]  # fmt: skip
 
 CODE = """
 import os, signal
@@ -91,6 +95,7 @@ def model_values(function: str, flavor: str, task: str = "classification", **tra
         ],
         "training": {"function": f"models.orders.{function}", "flavor": flavor, "task": task, "metric": metric,
                      "requirements": ["pandas", "numpy"], **training},
+        "evaluation": {"slices": ["channel", "amount"], "minimum_slice_rows": 50, "bootstrap_repeats": 100},
         "promotion": {"metric": metric},
     }  # fmt: skip
 
@@ -128,6 +133,7 @@ SPEC = {
         "unknown_flavor": model_values("classify", "crayons"),
     },
 }  # fmt: skip
+SPEC["models"]["late"]["evaluation"]["costs"] = {"false_positive": 1, "false_negative": 5}
 
 
 @pytest.fixture(scope="module")
@@ -246,9 +252,9 @@ def test_a_run_holds_metrics_pictures_and_a_description(run, registered):
 
     client = MlflowClient()
     plots = {item.path for item in client.list_artifacts(run.info.run_id, "plots")}
-    assert plots == {f"plots/{name}.png" for name in ("calibration", "roc", "precision_recall", "shap_summary")}
+    assert plots == {f"plots/{name}.png" for name in PICTURES}
     names = {item.path for item in client.list_artifacts(run.info.run_id)}
-    assert {"trials.csv", "importance.csv", "profile.json", "description.md", "evaluation"} <= names
+    assert {"trials.csv", "importance.csv", "profile.json", "description.md", "evaluation", "model_card.md"} <= names
     assert run.data.metrics["log_loss"] < run.data.metrics["heuristic_log_loss"]
     assert run.data.metrics["cost"] < run.data.metrics["heuristic_cost"]
     text = load_text(f"runs:/{run.info.run_id}/description.md")
@@ -261,11 +267,63 @@ def test_slices_add_up_to_the_hold_out_block(run):
     from mlflow.artifacts import download_artifacts
 
     found = pd.read_csv(download_artifacts(f"runs:/{run.info.run_id}/evaluation/slices.csv"))
-    counts = found.groupby("feature")["rows"].sum()
-    assert counts.to_dict() == {"channel": int(run.data.params["hold_out.rows"])} | {
-        "region": int(run.data.params["hold_out.rows"])
+    counts = found.groupby("column")["rows"].sum()
+    assert counts.to_dict() == dict.fromkeys(["channel", "amount"], int(run.data.params["hold_out.rows"]))
+    assert {"channel=web", "channel missing", "amount missing"} <= set(found["slice"])
+    judged = found[found["reason"].isna()]
+    assert len(judged) >= 6
+    assert ((judged["cost_low"] <= judged["cost"]) & (judged["cost"] <= judged["cost_high"])).all()
+    assert (judged["log_loss_low"] < judged["log_loss_high"]).all()
+
+
+def test_metrics_lie_within_their_intervals_and_the_threshold_is_a_tag(run, registered):
+    from mlflow import MlflowClient
+
+    found = run.data.metrics
+    for name in ("log_loss", "roc_auc", "average_precision", "brier_score", "accuracy", "cost"):
+        assert found[f"interval_low_{name}"] < found[name] < found[f"interval_high_{name}"]
+    assert 0 < found["threshold_value"] < 0.5  # a miss costs five times a false alarm
+    version = MlflowClient().get_model_version(registered.name, registered.version)
+    assert float(version.tags["penstock.threshold"]) == pytest.approx(found["threshold_value"], rel=1e-5)
+    assert found["calibration_error"] < 0.2
+
+
+def test_the_card_tells_what_a_person_must_know_and_stands_alone(run, registered):
+    from mlflow.artifacts import load_text
+
+    text = load_text(f"runs:/{run.info.run_id}/model_card.md")
+    for part in (f"# {registered.name}, version {registered.version}", "Not for real customers.", "the shop's team",
+                 f"`{PROJECT}.late_training_set@0`", f"`{PROJECT}.orders`", "`days > 14`", "`channel=web`",
+                 "costs least on the tuning block", "expected calibration error", "Where the model is worst",
+                 "plots/shap_summary.png", run.info.run_id):  # fmt: skip
+        assert part in text
+    page = load_text(f"runs:/{run.info.run_id}/model_card.html")
+    assert page.count("data:image/png;base64,") == len(PICTURES) - 1  # importance is a table there
+    assert "is missing" not in page
+    assert "http" not in page.replace("http-equiv", "")
+
+
+def test_a_regression_has_residuals_in_place_of_probabilities(shop):
+    from mlflow import MlflowClient
+    from mlflow.artifacts import load_dict, load_text
+
+    found = train_model(shop, PROJECT, "days", training_set(shop, "days"))
+    reached = evaluate_model(shop, PROJECT, "days", found.run_id)
+    explain_model(shop, PROJECT, "days", found.run_id)
+    card_model(shop, PROJECT, "days", found.run_id)
+    plots = {item.path for item in MlflowClient().list_artifacts(found.run_id, "plots")}
+    assert plots == {
+        f"plots/{name}.png" for name in ("predicted_vs_actual", "residuals", "slices", "importance", "shap_summary")
     }
-    assert found[found.feature == "channel"]["value"].isna().sum() == 1
+    assert reached.threshold is None
+    assert set(reached.intervals) == {"rmse", "mae", "r2"}
+    report = load_dict(f"runs:/{found.run_id}/evaluation/hold_out.json")
+    assert report["calibration"] is None
+    assert report["residual_quantiles"]["5%"] < 0 < report["residual_quantiles"]["95%"]
+    text = load_text(f"runs:/{found.run_id}/model_card.md")
+    assert f"# {PROJECT}.days, not registered" in text
+    assert "## Residuals" in text
+    assert "## Threshold" not in text
 
 
 def test_the_profile_is_of_the_training_features_and_the_hold_out_predictions(shop, run, trained):

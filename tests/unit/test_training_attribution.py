@@ -1,4 +1,4 @@
-"""SHAP values and pictures of models in memory."""
+"""SHAP values of models in memory, and their pictures."""
 
 import numpy as np
 import pandas as pd
@@ -6,8 +6,8 @@ import pytest
 
 from penstock.spec.project import Task
 from penstock.training.attribution import attribute
-from penstock.training.plots import save_plots, save_shap_summary
 from penstock.training.predictors import predict
+from penstock.training.shap_plots import save_importance, save_shap_summary
 
 
 class Linear:
@@ -56,13 +56,8 @@ def test_tree_values_add_up_to_the_prediction(features):
     assert found.importance()["feature"][0] == "a"
 
 
-def test_pictures_are_drawn_also_where_a_curve_is_not_defined(tmp_path, features):
-    label, prediction = np.tile([0.0, 1.0], 50), np.linspace(0, 1, 100)
-    names = [path.name for path in save_plots(tmp_path, Task.CLASSIFICATION, label, prediction, "t")]
-    assert names == ["calibration.png", "roc.png", "precision_recall.png"]
-    one_class = save_plots(tmp_path / "one", Task.CLASSIFICATION, np.zeros(3), np.full(3, 0.1), "t")
-    assert [path.name for path in one_class] == ["calibration.png"]
-    assert save_plots(tmp_path, Task.REGRESSION, label, prediction, "t")[0].stat().st_size > 1000
+def test_the_picture_of_single_predictions_is_drawn(tmp_path, features):
     found = attribute(Linear(), features, Task.REGRESSION, seed=7)
-    picture = save_shap_summary(tmp_path / "shap.png", found.values, found.features, found.unit, "t")
+    picture = save_shap_summary(tmp_path / "shap.png", found.values, found.features, found.unit)
     assert picture.stat().st_size > 1000
+    assert save_importance(tmp_path / "importance.png", found.importance(), found.unit).stat().st_size > 1000

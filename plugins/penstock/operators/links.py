@@ -86,6 +86,17 @@ class ModelVersionLink(_StoredLink):
         cls.push(context, f"{mlflow_pages(tracking_uri)}/#/models/{quote(name)}/versions/{version}")
 
 
+class ModelCardLink(_StoredLink):
+    """The model card of a training run."""
+
+    name = "Model card"
+
+    @classmethod
+    def store(cls, context: Context, project: str, model: str, run_id: str) -> None:
+        """Stores the address of the page with the run's card."""
+        cls.push(context, f"{page('cards', project, model)}?run={quote(run_id, safe='')}")
+
+
 class MonitoringLink(_StoredLink):
     """The newest monitoring report of a model."""
 
@@ -97,4 +108,4 @@ class MonitoringLink(_StoredLink):
         cls.push(context, page("monitoring", project, model))
 
 
-ALL_LINKS = (ReportLink, TableLink, MlflowRunLink, ModelVersionLink, MonitoringLink)
+ALL_LINKS = (ReportLink, TableLink, MlflowRunLink, ModelVersionLink, ModelCardLink, MonitoringLink)

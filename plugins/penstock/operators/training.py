@@ -7,7 +7,7 @@ from typing import Any
 from airflow.sdk import BaseOperatorLink, Context
 
 from penstock.operators.base import PenstockOperator
-from penstock.operators.links import MlflowRunLink, ModelVersionLink, TableLink
+from penstock.operators.links import MlflowRunLink, ModelCardLink, ModelVersionLink, TableLink
 from penstock.workspace import Workspace
 
 
@@ -58,11 +58,16 @@ class _RunOperator(ModelOperator):
     """Adds something to a training run."""
 
     template_fields: Sequence[str] = (*ModelOperator.template_fields, "run_id")
-    operator_extra_links: tuple[BaseOperatorLink, ...] = (MlflowRunLink(),)
+    operator_extra_links: tuple[BaseOperatorLink, ...] = (MlflowRunLink(), ModelCardLink())
 
     def __init__(self, *, run_id: Any, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.run_id = run_id
+
+    def store_links(self, workspace: Workspace, context: Context) -> None:
+        """Links the task to the run, and to the card that the run gets."""
+        store_run_link(workspace, context, self.run_id)
+        ModelCardLink.store(context, self.project, self.model, self.run_id)
 
 
 class EvaluateModelOperator(_RunOperator):
@@ -72,7 +77,7 @@ class EvaluateModelOperator(_RunOperator):
         """Calls penstock.training.evaluate.evaluate_model."""
         from penstock.training.evaluate import evaluate_model
 
-        store_run_link(workspace, context, self.run_id)
+        self.store_links(workspace, context)
         return evaluate_model(workspace, self.project, self.model, self.run_id)
 
 
@@ -83,7 +88,7 @@ class ExplainModelOperator(_RunOperator):
         """Calls penstock.training.explain.explain_model."""
         from penstock.training.explain import explain_model
 
-        store_run_link(workspace, context, self.run_id)
+        self.store_links(workspace, context)
         return explain_model(workspace, self.project, self.model, self.run_id)
 
 
@@ -94,20 +99,20 @@ class ProfileModelOperator(_RunOperator):
         """Calls penstock.training.profile.profile_model."""
         from penstock.training.profile import profile_model
 
-        store_run_link(workspace, context, self.run_id)
+        self.store_links(workspace, context)
         return profile_model(workspace, self.project, self.model, self.run_id)
 
 
 class RegisterModelOperator(_RunOperator):
-    """Registers the run's model, with no stage yet. XCom: name, version."""
+    """Writes the model card, and registers the run's model, with no stage yet. XCom: name, version."""
 
-    operator_extra_links = (MlflowRunLink(), ModelVersionLink())
+    operator_extra_links = (MlflowRunLink(), ModelCardLink(), ModelVersionLink())
 
     def run(self, workspace: Workspace, as_of: datetime, context: Context) -> Any:  # noqa: ARG002
         """Calls penstock.training.register.register_model."""
         from penstock.training.register import register_model
 
-        store_run_link(workspace, context, self.run_id)
+        self.store_links(workspace, context)
         registered = register_model(workspace, self.project, self.model, self.run_id)
         ModelVersionLink.store(context, workspace.resolved.mlflow_uri, registered.name, registered.version)
         return registered

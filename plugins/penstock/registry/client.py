@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 _NOT_THERE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
-_NOT_OF_THE_HOLD_OUT = ("tune_", "trial_", "heuristic_")  # prefixes of training's other metrics
+_NOT_OF_THE_HOLD_OUT = (  # prefixes of training's other metrics
+    "tune_", "trial_", "heuristic_", "interval_", "calibration_", "threshold_",
+)  # fmt: skip
 _LONGEST_TAG = 4900  # the registry's database refuses more than 5,000 characters in a tag or a description
 _LONGEST_DESCRIPTION = 4900
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from penstock.spec.project import Task
-from penstock.training.plots import evenly_spaced
+from penstock.training.pictures import evenly_spaced
 from penstock.training.predictors import predict
 
 if TYPE_CHECKING:

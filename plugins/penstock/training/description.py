@@ -3,20 +3,21 @@
 from typing import TYPE_CHECKING
 
 from penstock.spec.project import Task
-from penstock.training.evaluate import HEURISTIC_PREFIX, time_window
+from penstock.training.evaluation import time_window
 from penstock.training.feature_spec import PATH_IN_MODEL
 from penstock.training.metrics import is_lower_better, metric_names
 
 if TYPE_CHECKING:
     from penstock.training.attribution import Attribution
+    from penstock.training.evaluation import EvaluationReport
     from penstock.training.runs import TrainingRun
 
 TOP_FEATURES = 10
 
 
-def describe(run: "TrainingRun", explained: "Attribution") -> str:
+def describe(run: "TrainingRun", explained: "Attribution", report: "EvaluationReport") -> str:
     """What the model predicts, from which data, how well, by which features, what it must not be used for."""
-    sections = [_what(run), _data(run), _quality(run), _features(run, explained), _limits(run), _use(run)]
+    sections = [_what(run), _data(run), _quality(run, report), _features(run, explained), _limits(run), _use(run)]
     return "\n\n".join(sections) + "\n"
 
 
@@ -50,19 +51,20 @@ def _data(run: "TrainingRun") -> str:
     )
 
 
-def _quality(run: "TrainingRun") -> str:
-    reached = run.run.data.metrics
+def _quality(run: "TrainingRun", report: "EvaluationReport") -> str:
     against = run.spec.promotion.heuristic or "always the mean label of the training block"
     lines = []
     for name in metric_names(run.spec):
         better = "lower" if is_lower_better(run.spec, name) else "higher"
-        values = [reached.get(name), reached.get(f"{HEURISTIC_PREFIX}{name}")]
+        values = [report.metrics.get(name), report.heuristic.get(name)]
         mine, other = ("not defined" if value is None else f"{value:.4f}" for value in values)
-        lines.append(f"| {name} | {mine} | {other} | {better} |")
+        interval = report.intervals.get(name)
+        bounds = f"{interval.low:.4f} to {interval.high:.4f}" if interval else "none"
+        lines.append(f"| {name} | {mine} | {bounds} | {other} | {better} |")
     table = "\n".join(lines)
     return (
         f"## Quality on the held-out rows\n\nThe heuristic: {against}.\n\n"
-        f"| metric | model | heuristic | better is |\n|---|---|---|---|\n{table}"
+        f"| metric | model | {report.confidence:.0%} interval | heuristic | better is |\n|---|---|---|---|---|\n{table}"
     )
 
 

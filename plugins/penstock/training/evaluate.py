@@ -1,101 +1,158 @@
-"""Measures a candidate on its hold-out block: metrics, beside the heuristic's, by slice, with plots."""
+"""Measures a candidate on its hold-out block, beside the heuristic, and keeps tables and pictures with the run."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from penstock.spec.project import ColumnType
-from penstock.training.blocks import LABEL, PREDICTION_TIME
+from penstock.training.errors import TrainingError
+from penstock.training.evaluation import EvaluationReport, Predicted, Subject, evaluate_predictions, reported_metrics
 from penstock.training.heuristic import heuristic_predictions
-from penstock.training.metrics import evaluate_metrics
 from penstock.training.plots import save_plots
 from penstock.training.runs import TrainingRun, dataclass_json, open_run, tracking
 from penstock.workspace import Workspace
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
 
 HEURISTIC_PREFIX = "heuristic_"
-MOST_SLICES = 20
-_SLICED_TYPES = {ColumnType.STRING, ColumnType.BOOLEAN}
+FOLDER = "evaluation"
+REPORT = f"{FOLDER}/hold_out.json"
+THRESHOLD_TAG = "penstock.threshold"
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """What a model reaches on `rows` rows that it has not seen: JSON values.
+class EvaluatedModel:
+    """What a model reaches on `rows` rows that it has not seen; the whole is in the run's evaluation/hold_out.json.
 
-    metrics: what it promises. heuristic: what `promotion.heuristic` reaches on the same rows. left_out:
-    metrics that these rows do not define, with the reason. window: first and last prediction time.
+    metrics: what it promises. heuristic: what `promotion.heuristic` reaches on the same rows. left_out: metrics that
+    these rows do not define, with the reason. window: first and last prediction time. threshold: from which
+    probability on to act (None for a regression). worst_slice: where it is worst beyond chance, if anywhere.
     """
 
     run_id: str
     rows: int
     metrics: dict[str, float]
+    intervals: dict[str, tuple[float, float]]
     heuristic: dict[str, float]
     left_out: dict[str, str]
     window: tuple[str, str]
+    threshold: float | None
+    worst_slice: str | None
 
 
-def evaluate_model(workspace: Workspace, project_name: str, model_name: str, run_id: str) -> Evaluation:
-    """Adds hold-out metrics, evaluation/slices.csv and plots to a training run; a repeat replaces them.
+def evaluate_model(workspace: Workspace, project_name: str, model_name: str, run_id: str) -> EvaluatedModel:
+    """Adds hold-out metrics, evaluation/ (report and tables) and plots to a training run; a repeat replaces them.
 
-    Metrics are logged by their plain names, those of the heuristic with the prefix `heuristic_`.
+    Metrics are logged by their plain names, those of the heuristic with the prefix `heuristic_`, the bounds of
+    confidence intervals with `interval_low_` and `interval_high_`.
     Raises TrainingError for an unknown or unfinished run, ServiceError where MLflow does not answer.
     """
     with tracking(workspace) as client:
         run = open_run(workspace, client, project_name, model_name, run_id)
-        rows = run.split.hold_out
-        label = rows[LABEL].to_numpy(dtype="float64")
-        prediction = run.scorer.predict(rows)
-        guess = heuristic_predictions(run.project, run.spec, rows[run.scorer.columns.names], run.trained.label_mean)
-        reached = evaluate_metrics(run.project, run.spec, label, prediction)
-        found = Evaluation(
-            run_id=run_id,
-            rows=len(rows),
-            metrics=reached.values,
-            heuristic=evaluate_metrics(run.project, run.spec, label, guess).values,
-            left_out=reached.left_out,
-            window=time_window(rows),
+        hold_out, tuning = (
+            Predicted.of(rows, run.scorer.predict(rows)) for rows in (run.split.hold_out, run.split.tuning)
         )
-        run.log_metrics(
-            {**found.metrics, **{f"{HEURISTIC_PREFIX}{name}": value for name, value in found.heuristic.items()}}
-        )
+        features = run.scorer.columns.names
+        guess = heuristic_predictions(run.project, run.spec, hold_out.rows[features], run.trained.label_mean)
+        subject = Subject(run.project, run.spec, features)
+        report = evaluate_predictions(subject, hold_out, tuning, guess, _known_repeats(run))
+        run.log_metrics(_logged(report))
+        if run.spec.evaluation.costs is not None and report.threshold is not None:
+            client.set_tag(run_id, THRESHOLD_TAG, f"{report.threshold.threshold:.6g}")
         with run.artifacts() as folder:
-            (folder / "evaluation").mkdir()
-            (folder / "evaluation" / "hold_out.json").write_text(dataclass_json(found), encoding="utf-8")
-            slices(run, rows, prediction).to_csv(folder / "evaluation" / "slices.csv", index=False)
-            save_plots(folder / "plots", run.spec.training.task, label, prediction, run.name)
-        return found
+            (folder / FOLDER).mkdir()
+            (folder / REPORT).write_text(dataclass_json(report), encoding="utf-8")
+            slice_table(run, report).to_csv(folder / FOLDER / "slices.csv", index=False)
+            worst_table(report).to_csv(folder / FOLDER / "worst_slices.csv", index=False)
+            save_plots(folder / "plots", run.spec, hold_out.usable(), tuning.usable(), report)
+        return _summary(run_id, report)
 
 
-def slices(run: TrainingRun, rows: "pd.DataFrame", prediction: "np.ndarray") -> "pd.DataFrame":
-    """Metrics for each value of each string or boolean feature with at most 20 values.
+def read_report(run: TrainingRun) -> EvaluationReport:
+    """The report of a run. Raises TrainingError where it is not evaluated yet, or no metric is defined."""
+    report = _found_report(run)
+    if report is None:
+        raise TrainingError(f"run {run.run.info.run_id} of {run.name} has no hold-out metrics: evaluate it first")
+    if not report.metrics:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in report.left_out.items())
+        raise TrainingError(
+            f"run {run.run.info.run_id} of {run.name} promises nothing, for no metric has a value: {reasons}"
+        )
+    return report
 
-    Columns: feature, value (empty for null), rows, label_mean, prediction_mean, and the model's metrics
-    (empty where the slice does not define one).
-    """
+
+def slice_table(run: TrainingRun, report: EvaluationReport) -> "pd.DataFrame":
+    """Columns: slice, column, value, rows, label_mean, prediction_mean, each metric with _low and _high, reason."""
     import pandas as pd
 
-    names = sorted({run.spec.training.metric, run.spec.promotion.metric, *run.spec.training.metrics})
+    names = reported_metrics(run.spec)
+    wide = [column for name in names for column in (name, f"{name}_low", f"{name}_high")]
     lines = []
-    for feature in run.scorer.columns.features:
-        column = rows[feature.name]
-        if feature.type not in _SLICED_TYPES or column.nunique(dropna=False) > MOST_SLICES:
-            continue
-        for value in sorted(column.unique(), key=lambda item: "" if pd.isna(item) else str(item)):
-            chosen = (column.isna() if pd.isna(value) else column == value).to_numpy(dtype=bool)
-            label = rows[LABEL].to_numpy(dtype="float64")[chosen]
-            reached = evaluate_metrics(run.project, run.spec, label, prediction[chosen], names)
-            lines.append({
-                "feature": feature.name, "value": None if pd.isna(value) else value, "rows": len(label),
-                "label_mean": label.mean(), "prediction_mean": prediction[chosen].mean(), **reached.values,
-            })  # fmt: skip
-    return pd.DataFrame(lines, columns=["feature", "value", "rows", "label_mean", "prediction_mean", *names])
+    for one in report.slices:
+        bounds = {
+            f"{name}_{end}": getattr(found, end) for name, found in one.intervals.items() for end in ("low", "high")
+        }
+        lines.append({
+            "slice": one.name, "column": one.column, "value": one.value, "rows": one.rows,
+            "label_mean": one.label_mean, "prediction_mean": one.prediction_mean, **one.metrics, **bounds,
+            "reason": one.reason,
+        })  # fmt: skip
+    common = ["slice", "column", "value", "rows", "label_mean", "prediction_mean"]
+    return pd.DataFrame(lines, columns=[*common, *wide, "reason"])
 
 
-def time_window(rows: "pd.DataFrame") -> tuple[str, str]:
-    """The first and last prediction time of rows that are sorted by it, ISO 8601 UTC."""
-    from penstock.clock import to_text
+def worst_table(report: EvaluationReport) -> "pd.DataFrame":
+    """Columns: slice, rows, loss, excess, at_least, is_certain; the worst first."""
+    import pandas as pd
 
-    times = rows[PREDICTION_TIME]
-    return to_text(times.iloc[0].to_pydatetime()), to_text(times.iloc[-1].to_pydatetime())
+    columns = ["name", "rows", "loss", "excess", "at_least", "is_certain"]
+    table = pd.DataFrame([[getattr(one, name) for name in columns] for one in report.worst.found], columns=columns)
+    return table.rename(columns={"name": "slice"})
+
+
+def _found_report(run: TrainingRun) -> EvaluationReport | None:
+    from mlflow.artifacts import load_dict
+    from pydantic import ValidationError
+
+    if FOLDER not in run.artifact_names():
+        return None
+    try:
+        return EvaluationReport.from_dict(load_dict(f"runs:/{run.run.info.run_id}/{REPORT}"))
+    except ValidationError:  # of another version of Penstock
+        return None
+
+
+def _known_repeats(run: TrainingRun) -> dict[str, int]:
+    """How many resamples an earlier evaluation of this run took, so that a repeat gives the same intervals."""
+    found = _found_report(run)
+    return {name: interval.repeats for name, interval in found.intervals.items()} if found else {}
+
+
+def _logged(report: EvaluationReport) -> dict[str, float]:
+    values: dict[str, float] = {
+        **report.metrics,
+        **{f"{HEURISTIC_PREFIX}{name}": value for name, value in report.heuristic.items()},
+    }
+    for name, found in report.intervals.items():
+        values |= {f"interval_low_{name}": found.low, f"interval_high_{name}": found.high}
+    if report.calibration is not None:
+        values |= {"calibration_error": report.calibration.expected_error, "calibration_bias": report.calibration.bias}
+    if report.threshold is not None:
+        values["threshold_value"] = report.threshold.threshold
+        if report.threshold.cost is not None:
+            values["threshold_cost"] = report.threshold.cost
+    return values
+
+
+def _summary(run_id: str, report: EvaluationReport) -> EvaluatedModel:
+    certain = next((one for one in report.worst.found if one.is_certain), None)
+    return EvaluatedModel(
+        run_id=run_id,
+        rows=report.rows,
+        metrics=report.metrics,
+        intervals={name: (found.low, found.high) for name, found in report.intervals.items()},
+        heuristic=report.heuristic,
+        left_out=report.left_out,
+        window=report.window,
+        threshold=report.threshold.threshold if report.threshold else None,
+        worst_slice=certain.name if certain else None,
+    )

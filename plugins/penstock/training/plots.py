@@ -1,143 +1,225 @@
-"""The pictures of a run. Matplotlib's objects without pyplot: no state is shared between threads or tasks."""
+"""The pictures of an evaluation: curves, calibration, confusion, costs; residuals; a metric by slice."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from penstock.spec.project import Task
+from penstock.spec.project import Costs, Model, Task
+from penstock.training.pictures import BLUE, GREY, LIGHT, RED, draw, draw_several, evenly_spaced, shorten
+from penstock.training.threshold import Confusion, cost_curve
 
 if TYPE_CHECKING:
     import numpy as np
-    import pandas as pd
     from matplotlib.axes import Axes
 
-BINS = 10
-MOST_POINTS = 5_000
-MOST_FEATURES = 20
-_BLUE, _GREY = "#2b6cb0", "#a0aec0"
+    from penstock.training.calibration import Calibration
+    from penstock.training.evaluation import EvaluationReport, Predicted, SliceResult
+
+_MOST_POINTS = 5_000
+_MOST_SLICES = 40
+_HISTOGRAM_BINS = 40
 
 
-def save_plots(folder: Path, task: Task, label: "np.ndarray", prediction: "np.ndarray", title: str) -> list[Path]:
-    """ROC, precision-recall and calibration of a classifier; predicted against actual of a regression.
+def save_plots(
+    folder: Path, model: Model, hold_out: "Predicted", tuning: "Predicted", report: "EvaluationReport"
+) -> list[Path]:
+    """The pictures that usable rows (without nulls) allow, as <folder>/<name>.png.
 
-    Curves that need both classes are left out where all labels are equal.
+    Classification: calibration, confusion, roc and precision_recall (where both classes occur), costs (where they
+    are declared). Regression: predicted_vs_actual, residuals. Both: slices, of the metric that decides.
     """
-    import numpy as np
-
     folder.mkdir(parents=True, exist_ok=True)
-    if task is Task.REGRESSION:
-        return [_draw(folder / "predicted_vs_actual.png", title, lambda axes: _actual(axes, label, prediction))]
-    made = [_draw(folder / "calibration.png", title, lambda axes: _calibration(axes, label, prediction))]
-    if len(np.unique(label)) > 1:
-        made.append(_draw(folder / "roc.png", title, lambda axes: _roc(axes, label, prediction)))
-        made.append(_draw(folder / "precision_recall.png", title, lambda axes: _recall(axes, label, prediction)))
+    if not len(hold_out):
+        return []
+    label, prediction = hold_out.label, hold_out.prediction
+    if model.training.task is Task.REGRESSION:
+        made = [_predicted(folder, label, prediction), _residuals(folder, label, prediction)]
+    else:
+        made = _curves(folder, label, prediction) if label.min() < label.max() else []
+        made += _probabilities(folder, model, hold_out, tuning, report)
+    metric = model.promotion.metric
+    shown = [one for one in report.slices if metric in one.metrics][:_MOST_SLICES]
+    return [*made, _by_slice(folder, metric, shown, report)] if shown else made
+
+
+def _probabilities(
+    folder: Path, model: Model, hold_out: "Predicted", tuning: "Predicted", report: "EvaluationReport"
+) -> list[Path]:
+    made, costs = [], model.evaluation.costs
+    if report.calibration is not None:
+        made.append(_calibration(folder, report.calibration, hold_out.prediction))
+    if report.threshold is not None:
+        made.append(_confusion(folder, report.threshold.confusion, report.threshold.threshold, model.label.name))
+        if costs is not None and len(tuning):
+            made.append(_costs(folder, costs, hold_out, tuning, report.threshold.threshold))
     return made
 
 
-def save_shap_summary(path: Path, values: "np.ndarray", features: "pd.DataFrame", unit: str, title: str) -> Path:
-    """A beeswarm: a row for each of the most important features, a dot for each sampled prediction.
+def _curves(folder: Path, label: "np.ndarray", prediction: "np.ndarray") -> list[Path]:
+    from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score, roc_curve
 
-    values: (n, k) SHAP values in `unit`. features: the n rows, (n, k) prepared columns; a dot's colour is
-    its value's rank (categories: the rank of their order), grey for null.
-    """
+    def roc(axes: "Axes") -> None:
+        false_alarms, hits, _ = roc_curve(label, prediction)
+        axes.plot(false_alarms, hits, color=BLUE, label=f"AUC {roc_auc_score(label, prediction):.4f}")
+        axes.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1, label="by chance: 0.5")
+        axes.set(xlabel="false positive rate", ylabel="true positive rate", xlim=(0, 1), ylim=(0, 1.01), aspect="equal")
+        axes.legend(loc="lower right")
+
+    def recall(axes: "Axes") -> None:
+        precision, found, _ = precision_recall_curve(label, prediction)
+        value = average_precision_score(label, prediction)
+        axes.plot(found, precision, color=BLUE, label=f"average precision {value:.4f}")
+        share = label.mean()
+        axes.axhline(share, color=GREY, linestyle="--", linewidth=1, label=f"by chance: {share:.4f}")
+        axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02))
+        axes.legend(loc="upper right")
+
+    return [
+        draw(folder / "roc.png", "ROC curve", roc, width=5.0, height=4.8),
+        draw(folder / "precision_recall.png", "Precision and recall", recall),
+    ]
+
+
+def _calibration(folder: Path, found: "Calibration", prediction: "np.ndarray") -> Path:
+    """Shares of label 1 with their intervals against mean predictions; below it, how often each is predicted."""
     import numpy as np
 
-    order = np.argsort(-np.abs(values).mean(axis=0), kind="stable")[:MOST_FEATURES]
+    said = np.array([one.prediction_mean for one in found.bins])
+    happened = np.array([one.label_mean for one in found.bins])
+    errors = [happened - [one.low for one in found.bins], [one.high for one in found.bins] - happened]
+    top = min(1.0, 1.05 * max(0.05, said.max(), *(one.high for one in found.bins), np.quantile(prediction, 0.999)))
 
-    def draw(axes: "Axes") -> None:
-        for row, column in enumerate(reversed(order)):
-            _swarm(axes, row, values[:, column], _ranks(features.iloc[:, column]))
-        axes.set_yticks(range(len(order)), [features.columns[column] for column in reversed(order)])
-        axes.axvline(0, color=_GREY, linewidth=0.8)
-        axes.set_xlabel(f"SHAP value ({unit}); colour: the feature's value, blue low, red high, grey missing")
+    def curve(axes: "Axes") -> None:
+        axes.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1, label="perfect")
+        axes.errorbar(
+            said, happened, yerr=np.abs(errors), color=BLUE, marker="o", markersize=4, capsize=2, linewidth=1.2,
+            label=f"{len(found.bins)} bins of equal size, 95 % intervals",
+        )  # fmt: skip
+        axes.set(xlim=(0, top), ylim=(0, top), ylabel="share of label 1")
+        axes.legend(loc="upper left")
 
-    return _draw(path, title, draw, height=1.2 + 0.32 * len(order))
+    def histogram(axes: "Axes") -> None:
+        axes.hist(prediction, bins=_HISTOGRAM_BINS, range=(0, top), color=LIGHT)
+        axes.set(xlim=(0, top), xlabel="predicted probability", ylabel="rows")
 
-
-def _draw(path: Path, title: str, draw: object, height: float = 4.5) -> Path:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, height), dpi=90)
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    draw(axes)  # type: ignore[operator]
-    axes.set_title(title, fontsize=10)
-    figure.tight_layout()
-    figure.savefig(path)
-    return path
+    title = f"Calibration: expected error {found.expected_error:.4f}"
+    return draw_several(
+        folder / "calibration.png", title, [curve, histogram], width=5.6, height=5.4, ratios=[3, 1], stacked=True
+    )
 
 
-def _roc(axes: "Axes", label: "np.ndarray", prediction: "np.ndarray") -> None:
-    from sklearn.metrics import roc_auc_score, roc_curve
-
-    false_alarms, hits, _ = roc_curve(label, prediction)
-    axes.plot(false_alarms, hits, color=_BLUE, label=f"AUC {roc_auc_score(label, prediction):.4f}")
-    axes.plot([0, 1], [0, 1], color=_GREY, linestyle="--")
-    axes.set(xlabel="false positive rate", ylabel="true positive rate")
-    axes.legend(loc="lower right")
-
-
-def _recall(axes: "Axes", label: "np.ndarray", prediction: "np.ndarray") -> None:
-    from sklearn.metrics import average_precision_score, precision_recall_curve
-
-    precision, recall, _ = precision_recall_curve(label, prediction)
-    value = average_precision_score(label, prediction)
-    axes.plot(recall, precision, color=_BLUE, label=f"average precision {value:.4f}")
-    axes.axhline(label.mean(), color=_GREY, linestyle="--", label=f"share of positives {label.mean():.4f}")
-    axes.set(xlabel="recall", ylabel="precision", ylim=(0, 1.02))
-    axes.legend(loc="upper right")
-
-
-def _calibration(axes: "Axes", label: "np.ndarray", prediction: "np.ndarray") -> None:
-    """Mean label against mean prediction in bins of equally many rows."""
+def _confusion(folder: Path, found: Confusion, threshold: float, label: str) -> Path:
     import numpy as np
 
-    parts = [part for part in np.array_split(np.argsort(prediction, kind="stable"), BINS) if len(part)]
-    said, happened = [prediction[part].mean() for part in parts], [label[part].mean() for part in parts]
-    top = max(*said, *happened, 0.01) * 1.05
-    axes.plot([0, top], [0, top], color=_GREY, linestyle="--")
-    axes.plot(said, happened, color=_BLUE, marker="o")
-    axes.set(xlabel=f"mean predicted probability ({BINS} bins of equal size)", ylabel="share of label 1")
+    counts = np.array([
+        [found.true_negatives, found.false_positives], [found.false_negatives, found.true_positives],
+    ])  # fmt: skip
+    names = [["true negatives", "false positives"], ["false negatives", "true positives"]]
+    of_label = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+
+    def paint(axes: "Axes") -> None:
+        axes.imshow(of_label, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+        for (row, column), count in np.ndenumerate(counts):
+            share = of_label[row, column]
+            axes.text(
+                column, row, f"{count:,}\n{share:.1%} of the row\n{names[row][column]}", ha="center", va="center",
+                color="white" if share > 0.5 else "black",
+            )  # fmt: skip
+        axes.set_xticks([0, 1], [f"below {threshold:.4g}", f"{threshold:.4g} and above"])
+        axes.set_yticks([0, 1], [f"not {label}", label], rotation=90, va="center")
+        axes.set(xlabel="prediction", ylabel="label")
+        axes.grid(visible=False)
+
+    return draw(folder / "confusion.png", f"Confusion at the threshold {threshold:.4g}", paint, width=5.0, height=3.8)
 
 
-def _actual(axes: "Axes", label: "np.ndarray", prediction: "np.ndarray") -> None:
+def _costs(folder: Path, costs: Costs, hold_out: "Predicted", tuning: "Predicted", chosen: float) -> Path:
+    on_tuning, on_hold_out = (cost_curve(costs, part.label, part.prediction) for part in (tuning, hold_out))
+
+    def paint(axes: "Axes") -> None:
+        axes.plot(on_tuning.thresholds, on_tuning.costs, color=LIGHT, label="tuning block, which chose")
+        axes.plot(on_hold_out.thresholds, on_hold_out.costs, color=BLUE, label="hold-out block")
+        axes.axvline(chosen, color=RED, linestyle="--", linewidth=1, label=f"chosen: {chosen:.4g}")
+        ratio = costs.false_positive / (costs.false_positive + costs.false_negative)
+        axes.axvline(ratio, color=GREY, linestyle=":", linewidth=1, label=f"by the costs' ratio: {ratio:.4g}")
+        axes.set(xlim=(0, 1), ylim=(0, None), xlabel="threshold", ylabel="mean cost of a row")
+        axes.legend(loc="best")
+
+    title = f"Cost by threshold: false positive {costs.false_positive:g}, false negative {costs.false_negative:g}"
+    return draw(folder / "costs.png", title, paint)
+
+
+def _predicted(folder: Path, label: "np.ndarray", prediction: "np.ndarray") -> Path:
     import numpy as np
 
-    shown = evenly_spaced(len(label), MOST_POINTS)
-    low, high = np.quantile(np.concatenate([label, prediction]), [0.001, 0.999])
-    axes.plot([low, high], [low, high], color=_GREY, linestyle="--")
-    axes.scatter(prediction[shown], label[shown], s=4, alpha=0.4, color=_BLUE, linewidths=0)
-    axes.set(xlabel="predicted", ylabel="actual")
+    shown = evenly_spaced(len(label), _MOST_POINTS)
+
+    def paint(axes: "Axes") -> None:
+        low, high = np.quantile(np.concatenate([label, prediction]), [0.001, 0.999])
+        margin = 0.03 * ((high - low) or 1.0)
+        axes.plot([low, high], [low, high], color=GREY, linestyle="--", linewidth=1, label="perfect")
+        axes.scatter(prediction[shown], label[shown], s=5, alpha=_alpha(len(shown)), color=BLUE, linewidths=0)
+        limits = (low - margin, high + margin)
+        axes.set(xlabel="predicted", ylabel="actual", xlim=limits, ylim=limits, aspect="equal")
+        axes.legend(loc="upper left")
+
+    title = f"Actual against predicted ({len(shown):,} of {len(label):,} rows)"
+    return draw(folder / "predicted_vs_actual.png", title, paint, width=5.0, height=4.8)
 
 
-def evenly_spaced(count: int, most: int) -> "np.ndarray":
-    """Positions of at most `most` of `count` rows, evenly spread: the same every time."""
+def _residuals(folder: Path, label: "np.ndarray", prediction: "np.ndarray") -> Path:
+    """Predictions less labels, against the prediction, with their median and middle 80 %; and how often each occurs."""
     import numpy as np
 
-    return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int))
+    residual, shown = prediction - label, evenly_spaced(len(label), _MOST_POINTS)
+    parts = [part for part in np.array_split(np.argsort(prediction, kind="stable"), 20) if len(part)]
+    middles = [float(np.median(prediction[part])) for part in parts]
+    low, middle, high = (np.array([np.quantile(residual[part], q) for part in parts]) for q in (0.1, 0.5, 0.9))
+    limits = np.quantile(residual, [0.002, 0.998]) * 1.1 if len(residual) > 1 else None
+
+    def cloud(axes: "Axes") -> None:
+        axes.scatter(prediction[shown], residual[shown], s=5, alpha=_alpha(len(shown)), color=BLUE, linewidths=0)
+        axes.fill_between(middles, low, high, color=LIGHT, alpha=0.45, label="middle 80 %", zorder=1.5)
+        axes.plot(middles, middle, color=RED, linewidth=1.3, label="median")
+        axes.axhline(0, color=GREY, linestyle="--", linewidth=1)
+        axes.set(xlabel="predicted", ylabel="predicted less actual")
+        if limits is not None and limits[0] < limits[1]:
+            axes.set_ylim(limits)
+        axes.legend(loc="best")
+
+    def histogram(axes: "Axes") -> None:
+        reach = tuple(limits) if limits is not None and limits[0] < limits[1] else None
+        axes.hist(residual, bins=_HISTOGRAM_BINS, range=reach, color=LIGHT, orientation="horizontal")
+        axes.axhline(0, color=GREY, linestyle="--", linewidth=1)
+        axes.set(xlabel="rows", yticklabels=[])
+        if reach is not None:
+            axes.set_ylim(reach)
+
+    return draw_several(folder / "residuals.png", "Residuals", [cloud, histogram], width=7.2, height=4.2, ratios=[3, 1])
 
 
-def _ranks(column: "pd.Series") -> "np.ndarray":
-    """Values as ranks from 0 to 1; NaN for null."""
-    import pandas as pd
+def _by_slice(folder: Path, metric: str, shown: "Sequence[SliceResult]", report: "EvaluationReport") -> Path:
+    """A metric of each slice with its interval, and a line where that of all rows is."""
+    whole = report.metrics.get(metric)
 
-    numbers = column.cat.codes.where(column.notna()) if isinstance(column.dtype, pd.CategoricalDtype) else column
-    return numbers.rank(method="average", pct=True).to_numpy(dtype="float64")
+    def paint(axes: "Axes") -> None:
+        for row, one in enumerate(reversed(shown)):
+            value, interval = one.metrics[metric], one.intervals.get(metric)
+            if interval is not None:
+                axes.plot([interval.low, interval.high], [row, row], color=GREY, linewidth=1.4, zorder=2)
+            axes.plot([value], [row], "o", color=BLUE, markersize=5, zorder=3)
+        if whole is not None:
+            axes.axvline(whole, color=RED, linestyle="--", linewidth=1, label=f"all rows: {whole:.4g}")
+            axes.legend(loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0)
+        names = [f"{shorten(one.name)}  ({one.rows:,})" for one in reversed(shown)]
+        axes.set_yticks(range(len(shown)), names)
+        axes.set_ylim(-0.7, len(shown) - 0.3)
+        axes.set_xlabel(metric)
+        axes.grid(visible=False, axis="y")
+
+    title = f"{metric} by slice, with {report.confidence:.0%} intervals (rows)"
+    return draw(folder / "slices.png", title, paint, width=7.2, height=1.3 + 0.24 * len(shown))
 
 
-def _swarm(axes: "Axes", row: int, values: "np.ndarray", ranks: "np.ndarray") -> None:
-    """Dots at their value, moved up and down by how many others are near."""
-    import numpy as np
-
-    spread = np.ptp(values) or 1.0
-    bins = ((values - values.min()) / spread * 80).astype(int)
-    heights = np.zeros(len(values))
-    for found in np.unique(bins):
-        members = np.flatnonzero(bins == found)
-        steps = (np.arange(len(members)) + 1) // 2 * np.where(np.arange(len(members)) % 2, 1, -1)
-        heights[members] = steps
-    heights *= 0.4 / max(np.abs(heights).max(), 1)
-    known = ~np.isnan(ranks)
-    dots = {"s": 8, "linewidths": 0, "rasterized": True}
-    axes.scatter(values[~known], row + heights[~known], color=_GREY, **dots)
-    axes.scatter(values[known], row + heights[known], c=ranks[known], cmap="coolwarm", vmin=0, vmax=1, **dots)
+def _alpha(points: int) -> float:
+    return 0.6 if points < 500 else 0.3

@@ -3,9 +3,8 @@
 from dataclasses import dataclass
 
 from penstock.profiles import build_profile
-from penstock.training.errors import TrainingError
-from penstock.training.evaluate import time_window
-from penstock.training.metrics import metric_names
+from penstock.training.evaluate import read_report
+from penstock.training.evaluation import time_window
 from penstock.training.runs import open_run, tracking
 from penstock.workspace import Workspace
 
@@ -32,10 +31,7 @@ def profile_model(workspace: Workspace, project_name: str, model_name: str, run_
     """
     with tracking(workspace) as client:
         run = open_run(workspace, client, project_name, model_name, run_id)
-        reached = run.run.data.metrics
-        promised = {name: reached[name] for name in metric_names(run.spec) if name in reached}
-        if not promised:
-            raise TrainingError(f"run {run_id} of {run.name} has no hold-out metrics: evaluate it first")
+        promised = read_report(run).metrics
         columns, rows = run.scorer.columns, run.split.training
         window = time_window(rows)
         made = build_profile(

@@ -3,16 +3,19 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from penstock.training.card import card_writer
 from penstock.training.errors import TrainingError
+from penstock.training.evaluate import FOLDER
 from penstock.training.explain import DESCRIPTION
 from penstock.training.profile import PROFILE
+from penstock.training.run_version import version_of
 from penstock.training.runs import RUN_KEY, TrainingRun, open_run, tracking
 from penstock.workspace import Workspace
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-_MADE_BY = {DESCRIPTION: "explain_model", PROFILE: "profile_model", "evaluation": "evaluate_model"}
+_MADE_BY = {DESCRIPTION: "explain_model", PROFILE: "profile_model", FOLDER: "evaluate_model"}
 
 
 @dataclass(frozen=True)
@@ -28,26 +31,26 @@ class RegisteredVersion:
 def register_model(workspace: Workspace, project_name: str, model_name: str, run_id: str) -> RegisteredVersion:
     """Registers a run's model with the run's tags and description, without stage tag and alias.
 
-    A run has one version: a repeat answers the one that is there and changes nothing of it. Raises
-    TrainingError for a run that lacks its evaluation, description or profile, since a version never changes.
+    A run has one version: a repeat answers the one that is there and changes nothing of it; the model card is written
+    again, with its number. Raises TrainingError for a run that lacks its evaluation, description or profile,
+    since a version never changes.
     """
     with tracking(workspace) as client:
         run = open_run(workspace, client, project_name, model_name, run_id)
-        version = _version_of(client, run)
-        if version is None:
-            _check_complete(run)
-            _ensure_registered_model(client, run)
-            _create(client, run)
-            version = _version_of(client, run)  # again: a retried request may have made a second one
-        if version is None:
-            raise TrainingError(f"{run.name}: MLflow made a version for run {run_id} but does not list it: run again")
+        version = version_of(run)
+        _check_complete(run)
+        with card_writer(run) as write_card:
+            if version is None:
+                write_card(None)  # beforehand: whoever sees the version finds its card
+                _ensure_registered_model(client, run)
+                _create(client, run)
+                version = version_of(run)  # again: a retried request may have made a second one
+            if version is None:
+                raise TrainingError(
+                    f"{run.name}: MLflow made a version for run {run_id} but does not list it: run again"
+                )
+            write_card(version)
         return RegisteredVersion(run.name, version, run_id, run.trained.as_of)
-
-
-def _version_of(client: "MlflowClient", run: TrainingRun) -> int | None:
-    """The first version that comes from this run."""
-    found = client.search_model_versions(f"name = '{run.name}' and run_id = '{run.run.info.run_id}'")
-    return min((int(version.version) for version in found), default=None)
 
 
 def _check_complete(run: TrainingRun) -> None:

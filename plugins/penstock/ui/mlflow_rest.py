@@ -1,6 +1,7 @@
 """A model's versions by MLflow's REST API: the API server needs neither the mlflow package nor MLflow itself."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
@@ -47,6 +48,28 @@ class RegistryView:
         return next((view for view in self.versions if view.stage == Stage.PRODUCTION), None)
 
 
+@contextmanager
+def asking(workspace: Workspace, *, registry: bool = False) -> Iterator[Any]:
+    """An httpx client of the tracking server (or the registry), with login. What fails within becomes Unreadable."""
+    import httpx
+
+    from penstock.errors import PenstockError
+    from penstock.ui.faults import PageFault, Unreadable
+
+    try:
+        resolved = workspace.resolved
+        login = (resolved.mlflow_username, resolved.mlflow_password or "") if resolved.mlflow_username else None
+        address = (registry and resolved.registry_uri) or resolved.mlflow_uri
+        with httpx.Client(base_url=address, auth=login, timeout=TIMEOUT_SECONDS) as client:
+            yield client
+    except PageFault:
+        raise
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError, PenstockError) as error:
+        raise Unreadable(
+            f"MLflow does not answer ({type(error).__name__}).", "Is it up? `penstock status` says."
+        ) from error
+
+
 @dataclass(frozen=True)
 class _Runs:
     experiment: str = ""
@@ -83,11 +106,11 @@ def registry_view(workspace: Workspace, project: LoadedProject, model: str) -> R
 
 
 def _versions(client: Any, name: str, pages: str, wanted: Sequence[str]) -> list[VersionView]:
-    registered = _get(client, "registered-models/get", name=name)
+    registered = get_json(client, "registered-models/get", name=name)
     if registered is None:
         return []
     aliases = {item["alias"]: int(item["version"]) for item in registered["registered_model"].get("aliases", [])}
-    found = _get(
+    found = get_json(
         client, "model-versions/search", filter=f"name='{name}'", max_results=MOST_VERSIONS,
         order_by="version_number DESC",
     )  # fmt: skip
@@ -113,7 +136,7 @@ def _view(item: dict[str, Any], aliases: dict[str, int], runs: _Runs, pages: str
 
 def _runs(client: Any, name: str, wanted: Sequence[str]) -> _Runs:
     """The newest runs of the model's experiment, in one request; a version's run is named by it, or by its model."""
-    found = _get(client, "experiments/get-by-name", experiment_name=name)
+    found = get_json(client, "experiments/get-by-name", experiment_name=name)
     if found is None:
         return _Runs()
     experiment = found["experiment"]["experiment_id"]
@@ -131,7 +154,8 @@ def _runs(client: Any, name: str, wanted: Sequence[str]) -> _Runs:
     return _Runs(experiment, metrics, by_model)
 
 
-def _get(client: Any, path: str, **query: Any) -> dict[str, Any] | None:
+def get_json(client: Any, path: str, **query: Any) -> dict[str, Any] | None:
+    """MLflow's answer to a question; None where there is no such thing. Raises httpx.HTTPError."""
     answer = client.get(f"/api/2.0/mlflow/{path}", params=query)
     if answer.status_code == _NOT_THERE:
         return None

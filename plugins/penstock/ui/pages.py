@@ -4,6 +4,7 @@ from fastapi import APIRouter, Request, Response
 
 from penstock.ui.access import CurrentReader
 from penstock.ui.airflow_facts import CurrentAirflow
+from penstock.ui.cards import find_card, read_card
 from penstock.ui.catalogue import CurrentWorkspace, TableKind, check_model, find_project, find_table, known_tables
 from penstock.ui.decisions import comparisons, last_window, retraining_decisions, transitions
 from penstock.ui.faults import MayNotRead, NothingYet, UnknownPage, reading
@@ -18,6 +19,7 @@ router = APIRouter()
 
 # A report is a file from the lakehouse: its own styles count, nothing else of it does.
 _REPORT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'self'; sandbox"
+_CARD_POLICY = _REPORT_POLICY.replace("style-src", "img-src data:; style-src")  # its pictures are within it
 _STATIC = {"penstock.css": "text/css", "penstock.js": "text/javascript"}
 
 
@@ -128,6 +130,27 @@ def model_page(
         window=last_window(workspace, project, name),
         questions=airflow.questions([f"{project}.{name}.model_promotion"]),
     )  # fmt: skip
+
+
+@router.get("/cards/{project}/{model}")
+def card_page(
+    request: Request, reader: CurrentReader, workspace: CurrentWorkspace, project: str, model: str,
+    run: str = "", version: str = "",
+) -> Response:  # fmt: skip
+    """The model card of a version, or of a training run."""
+    loaded = find_project(workspace, reader, project)
+    name = check_model(loaded, model)
+    place = find_card(workspace, loaded, name, run, version)
+    read_card(workspace, loaded, name, place.run_id)  # where there is none, this page says so
+    return render(request, "card.html", project=project, model=name, place=place)
+
+
+@router.get("/cards/{project}/{model}/{run}")
+def card_file(reader: CurrentReader, workspace: CurrentWorkspace, project: str, model: str, run: str) -> Response:
+    """A card as it was written, for the frame that shows it."""
+    loaded = find_project(workspace, reader, project)
+    content = read_card(workspace, loaded, check_model(loaded, model), run)
+    return Response(content, media_type="text/html; charset=utf-8", headers={"Content-Security-Policy": _CARD_POLICY})
 
 
 @router.get("/static/{name}")
