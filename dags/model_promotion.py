@@ -27,7 +27,7 @@ def model_promotion(scope: Scope) -> None:
     compliance = ComplianceCheckOperator(task_id="compliance_check", **about)
     staging = MoveToStagingOperator(task_id="to_staging", verdict=compliance.output, **about)
     comparison = CompareWithProductionOperator(task_id="compare_with_production", **about)
-    approval = approval_request(scope, comparison="compare_with_production")
+    approval = approval_request(scope, compliance=compliance.output, comparison=comparison)
     promote = PromoteOperator(
         task_id="to_production", comparison=comparison.output, approval=approval.output,
         outlets=[scope.production], **about,

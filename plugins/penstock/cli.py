@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from penstock.commands import online
+from penstock.commands import online, releases
 from penstock.commands import quarantine as quarantine_commands
 from penstock.commands import suite as suite_commands
 from penstock.commands import webhook as webhook_commands
@@ -177,6 +177,8 @@ for _command in (online.publish, online.compare, online.get):
     online_app.command()(explains_errors(_command))
 app.command()(explains_errors(maintain))
 app.command()(explains_errors(stream))
+for _release in (releases.rollback, releases.freeze, releases.unfreeze, releases.allow):
+    app.command()(explains_errors(_release))
 
 
 @app.command()

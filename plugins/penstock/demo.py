@@ -202,7 +202,7 @@ def _comparison(row: dict[str, Any]) -> str | None:
 
 
 def _deployment(row: dict[str, Any]) -> str | None:
-    if row["to_stage"] == "Staging":  # on its way: where it ended follows
+    if row["to_stage"] in ("Staging", None):  # on its way: where it ended follows; or a note that moves nothing
         return None
     return f"deployed   version {row['version']} to {row['to_stage']} by {row['decided_by']}: {row['reason']}"
 

@@ -81,8 +81,23 @@ def _model(
     return {
         "versions": _versions(workspace, project, model) if registry else None,
         "approvals": approvals.get(f"{project}.{model}.model_promotion", []),
+        **_holds(workspace, project, model),
         "monitoring": _monitoring(workspace, project, model),
         "retraining": _retraining(workspace, project, model),
+    }
+
+
+def _holds(workspace: Workspace, project: str, model: str) -> dict[str, Any]:
+    """`frozen` (None: promotions go on) and `rolled_back`: what holds versions back, by whom and why."""
+    from penstock.registry.holds import Hold, holds
+
+    def told(hold: Hold) -> dict[str, Any]:
+        return {"by": hold.decided_by, "reason": hold.reason, "since": to_text(hold.since)}
+
+    found = holds(workspace, project, model)
+    return {
+        "frozen": told(found.frozen) if found.frozen else None,
+        "rolled_back": [{"version": version, **told(hold)} for version, hold in sorted(found.rolled_back.items())],
     }
 
 

@@ -16,10 +16,13 @@ from pathlib import Path
 
 import pytest
 
-from penstock.errors import GateError, RegistryError, ServiceError
+from penstock.errors import GateError, NothingToDo, RegistryError, ServiceError, SpecError
 from penstock.lakehouse.small_tables import read
 from penstock.registry import audit, client, settling
 from penstock.registry.deployments import repair, transition
+from penstock.registry.freezing import allow, freeze, unfreeze
+from penstock.registry.holds import holds
+from penstock.registry.rolling_back import rollback
 from penstock.registry.stages import Stage, current_production, stage_of, versions
 from penstock.workspace import Connections, Workspace
 
@@ -49,6 +52,13 @@ class Shelf:
     def move(self, version: int, stage: Stage, as_of: datetime = AS_OF, **changes):
         given = {"decided_by": "a test", "reason": "because", "evidence": {"n": 1}, **changes}
         return transition(self.workspace, self.project, self.model, version, stage, as_of=as_of, **given)
+
+    @property
+    def about(self) -> tuple[Workspace, str, str]:
+        return self.workspace, self.project, self.model
+
+    def back(self, reason: str = "it smells", **changes):
+        return rollback(*self.about, "Ann", reason, check=False, **changes)
 
     @property
     def registered(self) -> client.RegisteredModel:
@@ -326,9 +336,10 @@ def test_a_living_owner_is_waited_for(make_shelf, monkeypatch):
         _kill_after(patch, 1)
         with pytest.raises(Killed):
             shelf.move(1, Stage.PRODUCTION)
-    monkeypatch.setattr(settling, "_GIVE_UP_AFTER_SECONDS", 0.5)
-    with pytest.raises(ServiceError, match="run this again"):
-        shelf.move(2, Stage.PRODUCTION)
+    with monkeypatch.context() as patch:
+        patch.setattr(settling, "_GIVE_UP_AFTER_SECONDS", 0.5)
+        with pytest.raises(ServiceError, match="run this again"):
+            shelf.move(2, Stage.PRODUCTION)
     monkeypatch.setattr(settling, "TAKEOVER_AFTER", timedelta(seconds=0))
     shelf.move(2, Stage.PRODUCTION)
     assert [(row.version, str(row.state)) for row in shelf.rows if row.to_stage is Stage.PRODUCTION] == [
@@ -456,3 +467,100 @@ def test_mlflow_down_is_a_clear_error_and_the_next_run_mends(make_shelf, monkeyp
         transition(away, shelf.project, shelf.model, 1, Stage.PRODUCTION, "a test", "because", {}, AS_OF)
     shelf.move(1, Stage.PRODUCTION)
     assert shelf.registered.aliases() == {"production": 1}
+
+
+def test_a_freeze_stops_promotions_until_it_is_lifted_and_rollback_still_works(make_shelf):
+    shelf = make_shelf()
+    shelf.move(1, Stage.PRODUCTION)
+    shelf.move(2, Stage.PRODUCTION)
+    note = freeze(*shelf.about, "Ann", "the fair is on")
+    assert freeze(*shelf.about, "Ben", "me too") == note, "frozen already: it stays as it is"
+    with pytest.raises(GateError, match=r"is frozen \(by Ann at .*: the fair is on\).*penstock unfreeze"):
+        shelf.move(3, Stage.PRODUCTION)
+    assert shelf.move(3, Stage.STAGING).to_stage == "Staging", "only production is frozen"
+    assert shelf.back().production == 1
+    assert unfreeze(*shelf.about, "Ann", "it is over").kind == "unfreeze"
+    with pytest.raises(NothingToDo, match="not frozen"):
+        unfreeze(*shelf.about, "Ann", "again")
+    assert shelf.move(3, Stage.PRODUCTION).production == 3
+    with pytest.raises(SpecError, match="Give a reason"):
+        freeze(*shelf.about, "Ann", " ")
+    table = read(shelf.workspace.addresses.readable(f"{shelf.project}.deployments"))
+    assert set(table.kind) == {"transition", "freeze", "unfreeze"}
+
+
+def test_a_freeze_that_comes_between_reading_and_writing_wins(make_shelf, monkeypatch):
+    shelf = make_shelf()
+    shelf.move(1, Stage.PRODUCTION)
+    original = audit.AuditLog.commit
+
+    def frozen_first(self, snapshot, rows):
+        monkeypatch.setattr(audit.AuditLog, "commit", original)
+        freeze(*shelf.about, "Ann", "now")
+        return original(self, snapshot, rows)
+
+    monkeypatch.setattr(audit.AuditLog, "commit", frozen_first)
+    with pytest.raises(GateError, match="is frozen"):
+        shelf.move(2, Stage.PRODUCTION)
+    assert shelf.registered.aliases() == {"production": 1}
+
+
+def test_in_a_frozen_model_a_hand_moved_alias_goes_back_whatever_the_environment_says(make_shelf):
+    shelf = make_shelf(hand_moved_alias="adopt")
+    shelf.move(1, Stage.PRODUCTION)
+    freeze(*shelf.about, "Ann", "the fair is on")
+    shelf.registered.move_alias("production", 2)
+    assert repair(*shelf.about, AS_OF).production == 1
+    by_hand = next(row for row in shelf.rows if row.decided_by == settling.BY_HAND)
+    assert "the model is frozen, which reverts that" in by_hand.reason
+
+
+def test_a_version_that_was_rolled_back_comes_back_only_when_a_person_allows_it(make_shelf):
+    shelf = make_shelf()
+    shelf.move(1, Stage.PRODUCTION)
+    shelf.move(2, Stage.PRODUCTION)
+    shelf.back("alarms everywhere")
+    assert shelf.state["stages"] == {1: "Production", 2: "Archived", 3: None}
+    with pytest.raises(GateError, match=r"version 2 was rolled back \(by Ann at .*alarms everywhere\).*penstock allow"):
+        shelf.move(2, Stage.PRODUCTION, cause="once more")
+    assert [*holds(*shelf.about).rolled_back] == [2]
+    with pytest.raises(NothingToDo, match="version 3 is not held back"):
+        allow(*shelf.about, 3, "Ann", "why not")
+    allow(*shelf.about, 2, "Ann", "the sensor was broken, not the model")
+    assert shelf.move(2, Stage.PRODUCTION, cause="once more").production == 2
+    assert holds(*shelf.about).rolled_back == {}
+    shelf.back("alarms again")
+    assert [*holds(*shelf.about).rolled_back] == [2], "what was allowed once was rolled back once more"
+
+
+def test_rollback_to_a_chosen_version(make_shelf):
+    shelf = make_shelf(4)
+    for version in (1, 2, 3):
+        shelf.move(version, Stage.PRODUCTION)
+    with pytest.raises(NothingToDo, match="version 3 is in production already"):
+        shelf.back(to_version=3)
+    with pytest.raises(GateError, match=r"version 4 was never in production \(before: 1, 2\)"):
+        shelf.back(to_version=4)
+    assert shelf.back(to_version=1, from_version=3).production == 1
+    assert shelf.back(to_version=1, from_version=3).repeated
+    with pytest.raises(NothingToDo, match="there is none to go back to"):
+        shelf.back()
+    with pytest.raises(GateError, match="version 3 was itself rolled back"):
+        shelf.back(to_version=3)
+    assert shelf.back(to_version=2).production == 2
+    with pytest.raises(NothingToDo, match="there is none to go back to"):
+        shelf.back()
+
+
+def test_an_audit_of_before_there_were_notes_is_read_and_grows_the_column(make_shelf):
+    from deltalake import DeltaTable, write_deltalake
+
+    shelf = make_shelf()
+    shelf.move(1, Stage.PRODUCTION)
+    path = shelf.workspace.addresses.readable(f"{shelf.project}.deployments")
+    rows = DeltaTable(path).to_pyarrow_table().drop_columns(["kind"])
+    write_deltalake(path, rows, mode="overwrite", schema_mode="overwrite")
+    assert [row.version for row in shelf.rows] == [1]
+    assert shelf.move(2, Stage.PRODUCTION).displaced == 1
+    freeze(*shelf.about, "Ann", "now")
+    assert holds(*shelf.about).frozen.decided_by == "Ann"

@@ -23,6 +23,7 @@ from penstock.registry.audit import AuditLog
 from penstock.registry.comparison import compare_with_production
 from penstock.registry.compliance import check_compliance
 from penstock.registry.deployments import repair
+from penstock.registry.freezing import allow
 from penstock.registry.promotion import (
     decide_automatic,
     first_promotion_as_of,
@@ -675,9 +676,29 @@ def test_rollback_brings_the_former_version_back(plant):
         rollback(*plant.about, "Ann", "even further")
     with pytest.raises(NothingToDo, match="version 9 is not in production"):
         rollback(*plant.about, "Ann", "what?", from_version=9)
+    allow(*plant.about, three, "Ann", "mended")
     promote(*plant.about, three, "Ann", "mended", {}, SECOND + timedelta(days=2), cause="after all")
     assert plant.stages() == ["Archived", "Archived", "Production"]
     assert rollback(*plant.about, "Ann", "no").version == one
+
+
+def test_a_former_version_that_can_no_longer_score_is_not_gone_back_to(plant, tmp_path):
+    def break_it(folder: Path) -> None:
+        (folder / "model.lgb").unlink()
+
+    one, broken, three = plant.add("first"), plant.add_tampered(break_it, tmp_path), plant.add("second")
+    for n, version in enumerate((one, broken, three)):
+        promote(*plant.about, version, "a test", "because", {}, SECOND + timedelta(days=n))
+    before = plant.state
+    with pytest.raises(GateError, match=rf"stays as it is: version {broken} can no longer score .*--to {one}"):
+        rollback(*plant.about, "Ann", "it smells")
+    plant.edit(lambda spec: spec["models"][MODEL].update(lookups=[]))
+    plant.edit(lambda spec: spec.update(feature_tables={}) or spec["models"][MODEL].update(lookups=[]))
+    with pytest.raises(GateError, match=rf"version {one} can no longer score .*machine_daily"):
+        rollback(*plant.about, "Ann", "it smells", to_version=one)
+    assert plant.state == before
+    plant.edit(lambda spec: None)
+    assert rollback(*plant.about, "Ann", "it smells", to_version=one).production == one
 
 
 def test_a_killed_rollback_goes_back_once(plant, monkeypatch):

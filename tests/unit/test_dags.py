@@ -35,7 +35,15 @@ DAGS = {
     *(f"wind_parks.{name}" for name in ("feature_refresh", "quarantine_release", "table_maintenance")),
     *(
         f"wind_parks.energy.{name}"
-        for name in ("training", "model_promotion", "batch_inference", "monitoring", "retraining")
+        for name in (
+            "training",
+            "model_promotion",
+            "batch_inference",
+            "monitoring",
+            "retraining",
+            "rollback",
+            "promotion_control",
+        )
     ),
 }
 

@@ -19,6 +19,12 @@ def print_projects(projects: dict[str, Any], output: Console) -> None:
                 output.print(f"{model}: MLflow is down, so its versions are not known", style="yellow", markup=False)
             else:
                 output.print(_versions(model, found["versions"]))
+            if frozen := found["frozen"]:
+                said = f"  frozen by {frozen['by']} since {frozen['since']}: {frozen['reason']}"
+                output.print(said, style="yellow", markup=False, soft_wrap=True)
+            for mark in found["rolled_back"]:
+                said = f"  version {mark['version']} was rolled back by {mark['by']}: {mark['reason']}"
+                output.print(said, style="yellow", markup=False, soft_wrap=True)
             for approval in found["approvals"]:
                 output.print(f"  waits for approval: {approval['subject']}", style="yellow", markup=False)
             for alert in found["monitoring"]["alerts"]:

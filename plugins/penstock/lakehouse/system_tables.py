@@ -94,10 +94,11 @@ SYSTEM_TABLES: dict[SystemTable, TableDefinition] = {
         },
     ),
     SystemTable.DEPLOYMENTS: TableDefinition(
-        "The audit of stages: every transition with its evidence, who decided it and why.",
+        "The audit of stages: every transition with its evidence, who decided it and why; freezes and answers, too.",
         ("transition_id",),
         {
             "transition_id": _T.STRING,
+            "kind": _T.STRING,
             "model": _T.STRING,
             "version": _T.INT,
             "from_stage": _T.STRING,

@@ -25,6 +25,11 @@ def page(*parts: str) -> str:
     return "/".join([f"{below}{PAGES}", *(quote(part, safe="") for part in parts)])
 
 
+def mlflow_version(tracking_uri: str, name: str, version: int) -> str:
+    """The address of a registered version in MLflow's own pages."""
+    return f"{mlflow_pages(tracking_uri)}/#/models/{quote(name)}/versions/{version}"
+
+
 class _StoredLink(BaseOperatorLink):
     """A link that the task itself stores while it runs."""
 
@@ -83,7 +88,7 @@ class ModelVersionLink(_StoredLink):
     @classmethod
     def store(cls, context: Context, tracking_uri: str, name: str, version: int) -> None:
         """Stores the address of the version."""
-        cls.push(context, f"{mlflow_pages(tracking_uri)}/#/models/{quote(name)}/versions/{version}")
+        cls.push(context, mlflow_version(tracking_uri, name, version))
 
 
 class ModelCardLink(_StoredLink):

@@ -1,11 +1,12 @@
 """Operators of model_promotion."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
-from airflow.sdk import BaseOperator, Context, Param
+from airflow.sdk import BaseOperator, Context
 from airflow.sdk.exceptions import AirflowSkipException, DownstreamTasksSkipped
 
 from penstock.clock import to_text
@@ -20,8 +21,8 @@ from penstock.workspace import Workspace
 if TYPE_CHECKING:
     from penstock.scope import Scope
 
-APPROVE, REJECT = "Approve", "Reject"
-AUTOMATIC = "penstock (automatic)"
+APPROVE, EXPIRED = "Approve", "Expired"
+AUTOMATIC, EXPIRY = "penstock (automatic)", "penstock (expired)"
 
 
 class VersionOperator(ModelOperator):
@@ -47,13 +48,20 @@ class VersionOperator(ModelOperator):
 
 
 class RepairStagesOperator(ModelOperator):
-    """Completes what a crash left half done, and notices an alias that was moved by hand."""
+    """Completes what a crash left half done, notices an alias that was moved by hand, and looks at the door.
 
-    def run(self, workspace: Workspace, as_of: datetime, context: Context) -> Any:  # noqa: ARG002
+    A version that was rolled back is stopped here, until a person allows it.
+    """
+
+    def run(self, workspace: Workspace, as_of: datetime, context: Context) -> Any:
         """Calls penstock.registry.deployments.repair."""
         from penstock.registry.deployments import repair
+        from penstock.registry.holds import check_not_rolled_back
 
-        return repair(workspace, self.project, self.model, as_of)
+        found = repair(workspace, self.project, self.model, as_of)
+        if version := (context.get("params") or {}).get("model_version"):
+            check_not_rolled_back(workspace, self.project, self.model, int(version))
+        return found
 
 
 class ComplianceCheckOperator(VersionOperator):
@@ -90,17 +98,20 @@ class MoveToStagingOperator(VersionOperator):
 
 
 class CompareWithProductionOperator(VersionOperator):
-    """The candidate against production (or the heuristic) on the same newest rows. XCom: verdict, markdown."""
+    """The candidate against production (or the heuristic) on the same newest rows. XCom: verdict, shown."""
 
     def run(self, workspace: Workspace, as_of: datetime, context: Context) -> Any:
         """Calls penstock.registry.comparison.compare_with_production; a loser is archived."""
+        from penstock.registry.approval import fingerprint, shown
         from penstock.registry.comparison import compare_with_production
         from penstock.registry.promotion import reject
 
         version = self.version(workspace, context)
+        rule = fingerprint(workspace, self.project, self.model)  # before: a change during the comparison shows, too
         verdict = compare_with_production(workspace, self.project, self.model, version, as_of)
+        decided_upon = replace(shown(workspace, self.project, self.model, verdict.to_dict()), spec=rule)
         self.log.info("%s", verdict.to_markdown())
-        context["ti"].xcom_push(key="markdown", value=verdict.to_markdown())
+        context["ti"].xcom_push(key="shown", value=decided_upon.to_dict())
         if not verdict.passed:
             reject(
                 workspace, self.project, self.model, version, decided_by=AUTOMATIC, reason=verdict.reason,
@@ -110,12 +121,24 @@ class CompareWithProductionOperator(VersionOperator):
         return verdict.to_dict()
 
 
-class AutomaticApprovalOperator(BaseOperator):
-    """Approves what passed its gates, where the environment wants no human. XCom as HITLOperator's."""
+class AutomaticApprovalOperator(VersionOperator):
+    """Approves what passed its gates, where the environment wants no human. XCom as HumanApprovalOperator's."""
 
-    def execute(self, context: Context) -> dict[str, Any]:  # noqa: ARG002
-        """Answers what a human would have."""
-        return {"chosen_options": [APPROVE], "params_input": {"reason": "all gates passed"}, "responded_by_user": None}
+    template_fields: Sequence[str] = (*VersionOperator.template_fields, "shown")
+
+    def __init__(self, *, shown: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.shown = shown
+
+    def run(self, workspace: Workspace, as_of: datetime, context: Context) -> Any:  # noqa: ARG002
+        """Answers what a human would have; stops where a freeze or a rollback holds the version back."""
+        from penstock.registry.holds import check_may_promote
+
+        check_may_promote(workspace, self.project, self.model, self.version(workspace, context))
+        return {
+            "chosen_options": [APPROVE], "params_input": {"reason": "all gates passed"}, "responded_by_user": None,
+            "shown": self.shown,
+        }  # fmt: skip
 
 
 class PromoteOperator(VersionOperator):
@@ -130,45 +153,44 @@ class PromoteOperator(VersionOperator):
 
     def run(self, workspace: Workspace, as_of: datetime, context: Context) -> Any:
         """Calls penstock.registry.promotion.promote or reject."""
+        from penstock.registry.approval import SHOWN
         from penstock.registry.promotion import promote, reject
 
         version = self.version(workspace, context)
+        option = self.approval["chosen_options"][0]
         user = self.approval.get("responded_by_user") or {}
-        decided_by = user.get("name") or user.get("id") or AUTOMATIC
+        nobody = EXPIRY if option == EXPIRED else AUTOMATIC
+        decided_by = user.get("name") or user.get("id") or nobody
         reason = (self.approval.get("params_input") or {}).get("reason") or "no reason given"
-        decision: dict[str, Any] = {
-            "decided_by": decided_by, "reason": reason, "evidence": {"comparison": self.comparison}, "as_of": as_of,
-        }  # fmt: skip
-        if APPROVE not in self.approval["chosen_options"]:
+        answer = {"answer": option, "user_id": user.get("id"), "answered_at": self.approval.get("responded_at")}
+        evidence = {"comparison": self.comparison, SHOWN: self.approval.get(SHOWN), "approval": answer}
+        decision: dict[str, Any] = {"decided_by": decided_by, "reason": reason, "evidence": evidence, "as_of": as_of}
+        if option != APPROVE:
             reject(workspace, self.project, self.model, version, **decision)
-            raise AirflowSkipException(f"version {version} was rejected by {decided_by}: {reason}")
+            raise AirflowSkipException(f"version {version} was not let in by {decided_by}: {reason}")
         promote(workspace, self.project, self.model, version, **decision)
         for asset in self.outlets:
             emit(context, asset, as_of=to_text(as_of), model_version=version)
         return {"version": version, "stage": "Production", "decided_by": decided_by, "reason": reason}
 
 
-def approval_request(scope: "Scope", *, comparison: str) -> BaseOperator:
+def approval_request(scope: "Scope", *, compliance: Any, comparison: BaseOperator) -> BaseOperator:
     """The task that lets a version in: a person's answer, or an automatic one, as the environment says.
 
-    :param comparison: id of the task whose `markdown` XCom is shown to the person.
+    :param compliance: the verdict of the compliance check.
+    :param comparison: the task that compares; its `shown` XCom says what is decided upon.
     """
-    approval = scope.environment.approval
-    if approval.mode is ApprovalMode.AUTOMATIC:
-        return AutomaticApprovalOperator(task_id="approval")
+    shown = f"{{{{ ti.xcom_pull(task_ids='{comparison.task_id}', key='shown') }}}}"
+    if scope.environment.approval.mode is ApprovalMode.AUTOMATIC:
+        about = {"project": scope.project, "model": scope.model, "root": scope.root}
+        return AutomaticApprovalOperator(task_id="approval", shown=shown, **about)
     # Only here, since every task of this DAG parses this file again and the import takes a third of a second.
-    from airflow.providers.standard.operators.hitl import HITLOperator
-    from airflow.sdk.execution_time.hitl import HITLUser
+    from penstock.operators.approval import FORM, HumanApprovalOperator
 
-    return HITLOperator(
-        task_id="approval",
-        subject=f"Promote {scope.project}.{scope.model} version {{{{ params.model_version }}}} to production?",
-        body=f"{{{{ ti.xcom_pull(task_ids='{comparison}', key='markdown') }}}}",
-        options=[APPROVE, REJECT],
-        params={"reason": Param(None, type=["null", "string"], title="reason", description="kept in the audit")},
-        assigned_users=[HITLUser(id=user, name=user) for user in approval.approvers] or None,
-        response_timeout=timedelta(hours=approval.expires_after_hours),
-    )
+    return HumanApprovalOperator(
+        task_id="approval", scope=scope, compliance=compliance, comparison=comparison.output, shown=shown,
+        model_version="{{ params.model_version }}", params=FORM, retries=5, retry_delay=timedelta(seconds=1),
+    )  # fmt: skip
 
 
 def request_promotion(scope: "Scope", *, registered: str, training_set: str) -> BaseOperator:

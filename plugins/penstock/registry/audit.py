@@ -1,11 +1,10 @@
-"""The table `deployments`: who moved which version to which stage, when and why.
+"""The table `deployments`: who moved which version to which stage, when and why; and what else was decided.
 
 A commit succeeds only on the version of the table that was read (compare and swap), so what a writer
 concluded from its snapshot still holds when its rows are in.
 """
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -17,6 +16,7 @@ from penstock.clock import now
 from penstock.lakehouse.records import record
 from penstock.lakehouse.small_tables import create_if_missing, read, to_arrow
 from penstock.lakehouse.system_tables import SYSTEM_TABLES, SystemTable
+from penstock.registry.notes import TRANSITION, Note, json_values, moment
 from penstock.registry.stages import Stage
 from penstock.spec.project import Column
 from penstock.workspace import Workspace
@@ -74,10 +74,10 @@ class DeploymentRow:
 
     def to_record(self) -> dict[str, Any]:
         """The row as the table's columns."""
-        evidence = json.dumps(_json_values(self.evidence), sort_keys=True, default=str)
-        values = {name: getattr(self, name) for name in _DEFINITION.columns}
+        evidence = json.dumps(json_values(self.evidence), sort_keys=True, default=str)
+        values = {name: getattr(self, name) for name in _DEFINITION.columns if name != "kind"}
         return {
-            **values, "from_stage": str(self.from_stage), "to_stage": str(self.to_stage),
+            **values, "kind": TRANSITION, "from_stage": str(self.from_stage), "to_stage": str(self.to_stage),
             "state": str(self.state), "evidence": evidence,
         }  # fmt: skip
 
@@ -90,17 +90,18 @@ class DeploymentRow:
             decided_by=values["decided_by"], reason=values["reason"],
             as_of=values["as_of"].to_pydatetime(), requested_at=values["requested_at"].to_pydatetime(),
             state=State(values["state"]),
-            completed_at=_moment(values["completed_at"]), evidence=json.loads(values["evidence"] or "{}"),
+            completed_at=moment(values["completed_at"]), evidence=json.loads(values["evidence"] or "{}"),
             run=values["run"] or "python",
         )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A model's transitions in the order of their requests, at one version of the table."""
+    """A model's transitions and notes in the order of their requests, at one version of the table."""
 
     rows: tuple[DeploymentRow, ...] = ()
     table: "DeltaTable | None" = None
+    notes: tuple[Note, ...] = ()
 
     def find(self, transition_id: str) -> DeploymentRow | None:
         """A row by its id."""
@@ -140,7 +141,8 @@ class Snapshot:
 
     def next_moment(self) -> datetime:
         """A wall-clock moment after every request so far, whatever this machine's clock says."""
-        latest = max((row.requested_at for row in self.rows), default=None)
+        times = [*(row.requested_at for row in self.rows), *(note.recorded_at for note in self.notes)]
+        latest = max(times, default=None)
         return now() if latest is None else max(now(), latest + timedelta(microseconds=1))
 
 
@@ -159,16 +161,23 @@ class AuditLog:
             return Snapshot()
         table = DeltaTable(path)
         frame = read(path, version=table.version(), filters=[("model", "=", self._model)])
-        rows = [DeploymentRow.from_record(values) for values in frame.to_dict("records")]
-        return Snapshot(tuple(sorted(rows, key=lambda row: (row.requested_at, row.transition_id))), table)
+        records = frame.to_dict("records")  # rows that were written before there were notes have no kind
+        rows = [DeploymentRow.from_record(values) for values in records if _kind(values) == TRANSITION]
+        notes = [Note.from_record(values) for values in records if _kind(values) != TRANSITION]
+        return Snapshot(
+            tuple(sorted(rows, key=lambda row: (row.requested_at, row.transition_id))), table,
+            tuple(sorted(notes, key=lambda note: (note.recorded_at, note.note_id))),
+        )  # fmt: skip
 
-    def commit(self, snapshot: Snapshot, rows: Sequence[DeploymentRow]) -> None:
+    def commit(self, snapshot: Snapshot, rows: Sequence[DeploymentRow | Note]) -> None:
         """Writes rows by their ids, all or none. Raises Conflict where the table is no longer as it was read."""
         import pandas as pd
         from deltalake import CommitProperties
         from deltalake.exceptions import CommitFailedError
 
         table = snapshot.table if snapshot.table is not None else self._create()
+        if "kind" not in {field.name for field in table.schema().fields}:
+            table = self._create()  # adds the column, and raises Conflict: the table is another by that
         commit = record(
             max(row.as_of for row in rows), folder=self._workspace.project(self._project).folder,
             run=self._workspace.lineage.run,
@@ -199,18 +208,5 @@ class AuditLog:
         return table
 
 
-def _moment(value: Any) -> datetime | None:
-    import pandas as pd
-
-    return None if pd.isna(value) else value.to_pydatetime()
-
-
-def _json_values(value: Any) -> Any:
-    """NaN and infinities are no JSON: they become null."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, dict):
-        return {str(key): _json_values(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_json_values(item) for item in value]
-    return value
+def _kind(values: dict[str, Any]) -> str:
+    return str(values.get("kind") or TRANSITION)

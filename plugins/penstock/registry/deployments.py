@@ -12,6 +12,8 @@ from typing import Any
 from penstock.clock import to_text
 from penstock.errors import GateError
 from penstock.registry.audit import Conflict, DeploymentRow, Snapshot, State
+from penstock.registry.history import ROLLS_BACK
+from penstock.registry.holds import raise_if_held
 from penstock.registry.settling import BY_HAND, Desk, Request, patience
 from penstock.registry.stages import ALIASES, Stage
 from penstock.workspace import Workspace
@@ -64,7 +66,8 @@ def transition(
     a new row. `plan` is noted in the row's evidence, under `transition`.
 
     Raises RegistryError for an unknown version; GateError for the Production version that would leave its
-    stage with nothing in its place, and where a hand moved the alias meanwhile; ServiceError where MLflow
+    stage with nothing in its place, for a promotion that a freeze or a former rollback holds back (a rollback
+    itself is never held back), and where a hand moved the alias meanwhile; ServiceError where MLflow
     does not answer, or other transitions keep the model busy: the same call mends that later.
     """
     stage = Stage(to_stage)
@@ -119,6 +122,8 @@ def _intent(desk: Desk, snapshot: Snapshot, request: Request, plan: dict[str, An
             f"{name} is in Production and cannot go to {request.to_stage}: promote another version, or roll back, "
             "and it is archived by that"
         )
+    if request.to_stage is Stage.PRODUCTION and ROLLS_BACK not in plan:
+        raise_if_held(snapshot, desk.registered.name, request.version)
     alias = ALIASES.get(request.to_stage)
     displaced = snapshot.aliases.get(alias) if alias else None
     return desk.request_rows(snapshot, request, {**plan, "before": snapshot.aliases}, displaced)

@@ -33,6 +33,8 @@ def production_stack(rows: Sequence[DeploymentRow]) -> list[int]:
         if ROLLS_BACK in row.plan and row.version in stack:
             del stack[stack.index(row.version) + 1 :]
             continue
+        if (left := row.plan.get(ROLLS_BACK)) in stack:
+            stack.remove(left)
         if row.version in stack:
             stack.remove(row.version)
         stack.append(row.version)

@@ -1,26 +1,25 @@
-"""Decisions about a candidate, and going back: what model_promotion and people call."""
+"""Decisions about a candidate: what model_promotion and people call. Going back is `rolling_back`."""
 
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from penstock.clock import to_text
-from penstock.errors import GateError, NothingToDo
+from penstock.errors import GateError
 from penstock.gates import Verdict
-from penstock.registry.audit import AuditLog, Conflict, Snapshot, State
+from penstock.registry.approval import check_shown
+from penstock.registry.audit import AuditLog, Conflict, State
 from penstock.registry.client import RegisteredModel, registered_name
 from penstock.registry.deployments import Transition, repair, transition
 from penstock.registry.history import (
     PROMISED,
-    ROLLS_BACK,
     first_promotion_as_of,
     hold_out_metrics,
     latest_production_row,
-    production_rows,
     production_since,
-    production_stack,
     promised_metrics,
 )
+from penstock.registry.rolling_back import rollback
 from penstock.registry.settling import patience
 from penstock.registry.stages import Stage, current_production
 from penstock.spec.environment import ApprovalMode
@@ -88,12 +87,15 @@ def promote(
     `evidence` is a comparison's verdict, or a dictionary that has it under `comparison`. `cause` tells
     requests of one version at one as_of apart (such as one more after a rollback).
 
-    Raises GateError where production is no longer the version that the candidate was compared with, and
-    what `transition` raises.
+    Raises GateError where production is no longer the version that the candidate was compared with, where the
+    declared rule or the verdict is no longer what was decided upon (`shown` in the evidence), and what
+    `transition` raises.
     """
-    _check_reference(
-        workspace, project, model, version, evidence, f"{model}/{version}/Production/{cause or to_text(as_of)}"
-    )
+    identifier = f"{model}/{version}/Production/{cause or to_text(as_of)}"
+    row = AuditLog(workspace, project, model).read().find(identifier)
+    if row is None or row.state is State.ABANDONED:  # else it has been decided, and is under way or done
+        check_shown(workspace, project, model, version, evidence)
+        _check_reference(workspace, project, model, version, evidence)
     registered = RegisteredModel(workspace, project, model)
     evidence = {**evidence, PROMISED: hold_out_metrics(registered, version)}
     return transition(
@@ -109,41 +111,6 @@ def reject(
     return transition(
         workspace, project, model, version, Stage.ARCHIVED, decided_by, reason, evidence, as_of, cause=cause
     )
-
-
-def rollback(
-    workspace: Workspace, project: str, model: str, decided_by: str, reason: str, *,
-    from_version: int | None = None, as_of: datetime | None = None,
-) -> Transition:  # fmt: skip
-    """The former production version is production again; the one that was is archived.
-
-    With `from_version`, that version is rolled back if it is (still) in production, and a repeat answers with
-    the first's result; without it, each call goes one version further back. as_of is the replay clock or
-    now by default.
-
-    Raises NothingToDo where there is no former version or `from_version` is not in production;
-    what `transition` raises.
-    """
-    moment = as_of or workspace.moment()
-    name = registered_name(project, model)
-    unfinished = [row for row in AuditLog(workspace, project, model).read().pending if ROLLS_BACK in row.plan]
-    repair(workspace, project, model, moment)
-    snapshot = AuditLog(workspace, project, model).read()
-    rows = production_rows(snapshot.completed)
-    if not rows or snapshot.aliases.get("production") is None:
-        raise NothingToDo(f"{name} has no version in production: there is nothing to roll back")
-    # a rollback that was killed has just been finished by the repair: to go on would go back twice
-    leaving = unfinished[0].plan[ROLLS_BACK] if unfinished and from_version is None else from_version
-    if leaving is not None and leaving != rows[-1].version:
-        return _repeated_rollback(workspace, project, model, snapshot, leaving)
-    stack = production_stack(snapshot.completed)
-    if len(stack) < 2:
-        raise NothingToDo(f"{name} version {stack[-1]} is the first in production: there is none to go back to")
-    return transition(
-        workspace, project, model, stack[-2], Stage.PRODUCTION, decided_by, reason,
-        {PROMISED: promised_metrics(workspace, project, model, stack[-2])}, moment,
-        cause=f"rollback of {rows[-1].version} at {len(rows)}", plan={ROLLS_BACK: rows[-1].version},
-    )  # fmt: skip
 
 
 def follow_up(workspace: Workspace, project: str, model: str, version: int, as_of: datetime | None = None) -> FollowUp:
@@ -168,14 +135,11 @@ def follow_up(workspace: Workspace, project: str, model: str, version: int, as_o
     raise AssertionError  # patience raises before it ends
 
 
-def _check_reference(
-    workspace: Workspace, project: str, model: str, version: int, evidence: dict[str, Any], identifier: str
-) -> None:
+def _check_reference(workspace: Workspace, project: str, model: str, version: int, evidence: dict[str, Any]) -> None:
     """Raises GateError where others promoted another version since the comparison."""
     compared = evidence.get("comparison", evidence)
     found = [check["evidence"] for check in compared.get("checks", []) if REFERENCE in check.get("evidence", {})]
-    row = AuditLog(workspace, project, model).read().find(identifier)
-    if not found or (row is not None and row.state is not State.ABANDONED):
+    if not found:
         return
     reference, production = found[0][REFERENCE], current_production(workspace, project, model)
     if production not in (reference, version):
@@ -183,21 +147,6 @@ def _check_reference(
             f"{registered_name(project, model)}: version {version} was compared with {_named(reference)}, but "
             f"production is {_named(production)} by now: compare again (run model_promotion for it once more)"
         )
-
-
-def _repeated_rollback(workspace: Workspace, project: str, model: str, snapshot: Snapshot, leaving: int) -> Transition:
-    """The answer to a rollback that has taken place. Raises NothingToDo where it has not."""
-    rows = [row for row in production_rows(snapshot.completed) if row.plan.get(ROLLS_BACK) == leaving]
-    if not rows:
-        raise NothingToDo(
-            f"{registered_name(project, model)} version {leaving} is not in production: nothing to roll back"
-        )
-    row = rows[-1]
-    cause = row.transition_id.split("/", 3)[3]
-    return transition(
-        workspace, project, model, row.version, Stage.PRODUCTION, row.decided_by, row.reason, row.evidence, row.as_of,
-        cause=cause,
-    )  # fmt: skip
 
 
 def _named(version: int | None) -> str:

@@ -14,6 +14,7 @@ from penstock.clock import now
 from penstock.errors import ServiceError
 from penstock.registry.audit import AuditLog, Conflict, DeploymentRow, Snapshot, State
 from penstock.registry.client import RegisteredModel
+from penstock.registry.holds import freeze_of
 from penstock.registry.stages import ALIASES, STAGE_TAG, Stage, derive_stage
 from penstock.workspace import Workspace
 
@@ -177,10 +178,12 @@ class Desk:
         alias = ALIASES[stage]
         version, to_stage = (is_now, stage) if is_now is not None else (was, Stage.ARCHIVED)
         assert version is not None  # one of the two is a version, since they differ
-        revert = self._policy == "revert" and (was is None or self.registered.has_version(was))
+        frozen = freeze_of(snapshot) is not None and stage is Stage.PRODUCTION
+        revert = (self._policy == "revert" or frozen) and (was is None or self.registered.has_version(was))
         moved = f"the alias {alias} was moved from {_name(was)} to {_name(is_now)} in MLflow"
+        who = "the model is frozen, which" if frozen and revert else "this environment"
         request = Request(
-            version, to_stage, BY_HAND, f"{moved}; this environment {'reverts' if revert else 'adopts'} that",
+            version, to_stage, BY_HAND, f"{moved}; {who} {'reverts' if revert else 'adopts'} that",
             {}, self.as_of, f"by hand {len(snapshot.rows) + 1}",
         )  # fmt: skip
         plan: dict[str, Any] = {"alias": alias, "before": {alias: is_now}}

@@ -2,11 +2,11 @@
 
 from datetime import timedelta
 from enum import StrEnum
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, SecretStr, model_validator
 
-from penstock.spec.common import Duration, Name, Spec, Text
+from penstock.spec.common import DottedName, Duration, Name, Spec, Text
 
 LOCAL = "local"
 
@@ -54,9 +54,43 @@ class Approval(Spec):
 
     mode: ApprovalMode = Field(description="automatic: the comparison decides; human: a person has the last word")
     approvers: list[Text] = Field(
-        default_factory=list, description="ids of Airflow users who may approve; anyone with the right, if empty"
+        default_factory=list,
+        description="Airflow users who may approve, by name or id; anyone with the right to answer, if empty",
     )
     expires_after_hours: float = Field(default=72, gt=0, description="how long the question to a person stays open")
+
+    def may_approve(self, *known_as: str | None) -> bool:
+        """Whether a user with these ids and names is an approver."""
+        return not self.approvers or any(name in self.approvers for name in known_as if name)
+
+
+class NotificationEvent(StrEnum):
+    """What people are told."""
+
+    APPROVAL_WANTED = "approval_wanted"
+    APPROVAL_DECIDED = "approval_decided"
+    APPROVAL_EXPIRED = "approval_expired"
+    FOLLOW_UP_FAILED = "follow_up_failed"
+    ROLLED_BACK = "rolled_back"
+
+
+class Notification(Spec):
+    """One way to tell people: a notifier of Airflow's, of a provider's, or an own one.
+
+    Its arguments are templates that know `notice`: event, subject, text, html, link, project, model, version.
+    """
+
+    notifier: DottedName = Field(
+        description="class, such as airflow.providers.smtp.notifications.smtp.SmtpNotifier or "
+        "penstock.notifiers.file.FileNotifier"
+    )
+    arguments: dict[str, Any] = Field(
+        default_factory=dict,
+        description="its keyword arguments; a login belongs into an Airflow connection that they name",
+    )
+    events: list[NotificationEvent] = Field(
+        default_factory=lambda: list(NotificationEvent), description="what is told this way; everything by default"
+    )
 
 
 class Limits(Spec):
@@ -129,6 +163,9 @@ class Environment(Spec):
     mlflow: MlflowSpec = Field(default=MlflowSpec(), description="where runs and models are recorded")
     schedules: bool = Field(description="whether cron schedules are on; assets chain pipelines in any case")
     approval: Approval = Field(description="who lets a version into production")
+    notifications: list[Notification] = Field(
+        default_factory=list, description="how people are told of approvals, failed promises and rollbacks"
+    )
     hand_moved_alias: Literal["adopt", "revert"] = Field(
         default="adopt", description="what happens to an alias that was moved outside of Penstock"
     )

@@ -94,7 +94,7 @@ def retraining_decisions(workspace: Workspace, project: str, model: str) -> list
 
 def transitions(workspace: Workspace, project: str, model: str) -> list[Transition]:
     """The audit of stages, newest first. Raises Unreadable."""
-    rows = _rows(workspace, project, SystemTable.DEPLOYMENTS, model)
+    rows = [row for row in _rows(workspace, project, SystemTable.DEPLOYMENTS, model) if row["to_stage"]]
     rows.sort(key=lambda row: row["requested_at"], reverse=True)
     return [
         Transition(

@@ -1,0 +1,1 @@
+"""Tells people what happened, through Airflow's notifiers."""

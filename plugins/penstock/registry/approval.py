@@ -1,0 +1,141 @@
+"""What a request for approval shows, that what was shown is what is promoted, and what is kept of an answer."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from penstock.errors import GateError, RegistryError
+from penstock.gates import Verdict
+from penstock.registry.audit import AuditLog, Conflict
+from penstock.registry.client import RegisteredModel, registered_name
+from penstock.registry.holds import holds
+from penstock.registry.notes import Note, NoteKind
+from penstock.registry.settling import patience
+from penstock.workspace import Workspace
+
+SHOWN = "shown"
+"""In a promotion's evidence: what the person, or the rule, decided upon."""
+_CARDS = ("model_card.md", "description.md")
+_LONGEST_CARD = 6000
+_DECIDING = {"entity", "label", "lookups", "on_demand", "promotion"}  # of a model's declaration, with …
+_DECIDING_TRAINING = {"task", "metric", "metrics", "lower_is_better"}
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Fingerprints of the declared rule and of the verdicts that a decision rests on."""
+
+    spec: str
+    verdict: str
+
+    def to_dict(self) -> dict[str, str]:
+        """JSON values."""
+        return {"spec": self.spec, "verdict": self.verdict}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """How a request was answered: `option` is one of those offered, or expired; `user` is None where nobody was."""
+
+    option: str
+    reason: str
+    user: str
+    user_id: str | None
+    answered_at: str | None
+
+
+def fingerprint(workspace: Workspace, project: str, model: str) -> str:
+    """A hash of what the model's declaration decides by: entity, label, features, metrics, the promotion's rule."""
+    spec = workspace.project(project).model(model)
+    part = spec.model_dump(mode="json", include={**dict.fromkeys(_DECIDING, True), "training": _DECIDING_TRAINING})
+    return _hash(part)
+
+
+def shown(workspace: Workspace, project: str, model: str, comparison: dict[str, Any]) -> Shown:
+    """The fingerprints of what is decided upon now."""
+    return Shown(fingerprint(workspace, project, model), _hash(comparison))
+
+
+def check_shown(workspace: Workspace, project: str, model: str, version: int, evidence: dict[str, Any]) -> None:
+    """Raises GateError where the rule or the verdict is no longer what was decided upon.
+
+    Evidence without `shown` (of who calls promote in Python) is taken as it is.
+    """
+    before = evidence.get(SHOWN)
+    if not before:
+        return
+    again = "clear compare_with_production in this run (with what follows it), and decide again"
+    name = f"{registered_name(project, model)} version {version}"
+    now = shown(workspace, project, model, evidence.get("comparison", {}))
+    if before["verdict"] != now.verdict:
+        raise GateError(f"{name}: the comparison was made again after the decision, which rests on another: {again}")
+    if before["spec"] != now.spec:
+        raise GateError(
+            f"{name}: the declaration of {model} (entity, label, features, metrics or promotion) was changed since "
+            f"the comparison, so what was decided upon is not what would be promoted: {again}"
+        )
+
+
+def request_text(
+    workspace: Workspace, project: str, model: str, version: int, compliance: dict[str, Any],
+    comparison: dict[str, Any], links: dict[str, str],
+) -> str:  # fmt: skip
+    """What a person needs in order to decide, as Markdown: links, marks, both verdicts, the model card."""
+    held = holds(workspace, project, model)
+    parts = [" · ".join(f"[{name}]({address})" for name, address in links.items() if address)]
+    if version in held.rolled_back:
+        parts.append(f"**This version was rolled back** {held.rolled_back[version]}")
+    parts += [Verdict.from_dict(found).to_markdown() for found in (comparison, compliance) if found]
+    card = _card(RegisteredModel(workspace, project, model), version)
+    if card:
+        parts.append(f"### model card\n\n{card}")
+    parts.append(f"Rule `{fingerprint(workspace, project, model)}`, verdict `{_hash(comparison)}`.")
+    return "\n\n".join(part for part in parts if part)
+
+
+def record_answer(
+    workspace: Workspace, project: str, model: str, version: int, kind: NoteKind, answer: Answer, as_of: datetime,
+    decided_upon: dict[str, Any],
+) -> Note:  # fmt: skip
+    """Keeps an answer in the audit, once: with the person, the time and the reason."""
+    log = AuditLog(workspace, project, model)
+    run = workspace.lineage.run
+    note_id = f"{model}/{kind}/{version}/{run}/{answer.user}/{answer.answered_at}"
+    for _ in patience(registered_name(project, model)):
+        snapshot = log.read()
+        found = next((note for note in snapshot.notes if note.note_id == note_id), None)
+        if found is not None:
+            return found
+        evidence = {
+            "answer": answer.option,
+            "user_id": answer.user_id,
+            "answered_at": answer.answered_at,
+            SHOWN: decided_upon,
+        }
+        note = Note(
+            note_id, model, kind, version, answer.user, answer.reason, as_of, snapshot.next_moment(), evidence, run
+        )
+        try:
+            log.commit(snapshot, [note])
+        except Conflict:
+            continue
+        return note
+    raise AssertionError  # patience raises before it ends
+
+
+def _card(registered: RegisteredModel, version: int) -> str:
+    """The model card of the version's run, else the version's description; cut."""
+    try:
+        found = registered.version(version)
+    except RegistryError:
+        return ""
+    texts = (registered.run_text(found, name) for name in _CARDS)
+    text = next((text for text in texts if text), None) or found.description or ""
+    return text if len(text) <= _LONGEST_CARD else f"{text[:_LONGEST_CARD]} …"
+
+
+def _hash(value: Any) -> str:
+    text = json.dumps(value, sort_keys=True, default=str, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
