@@ -3,8 +3,10 @@
 The tests of this file are one story, told in order.
 """
 
+import json
 import os
 import signal
+import subprocess
 from collections.abc import Callable
 from datetime import timedelta
 
@@ -15,7 +17,7 @@ import pytest
 from penstock.airflow_rest import DagRun
 from penstock.clock import now
 from penstock.errors import ServiceError
-from tests.e2e.conftest import RunningAirflow
+from tests.e2e.conftest import PENSTOCK, RunningAirflow
 
 Table = Callable[[str], pd.DataFrame]
 REFRESH, MODEL = "wind_parks.feature_refresh", "wind_parks.energy"
@@ -60,16 +62,29 @@ def test_training_registers_a_version_and_its_promotion_waits_for_a_person(airfl
     assert "rmse" in request["body"]
 
 
+def test_who_is_no_approver_is_refused_at_the_door(airflow: RunningAirflow) -> None:
+    with pytest.raises(ServiceError, match="403.*not a respondent"):
+        airflow.client.answer_approval(_promotion(airflow, 1), APPROVAL, "Approve", reason="I am the admin")
+    with airflow.login("scientist") as viewer, pytest.raises(ServiceError, match="403"):
+        viewer.answer_approval(_promotion(airflow, 1), APPROVAL, "Approve", reason="I trained it")
+    attempts = airflow.client.call("GET", "/eventLogs", params={"event": "update_hitl_detail", "limit": 20})
+    assert {item["owner"] for item in attempts["event_logs"]} >= {"admin"}
+
+
 def test_approved_over_rest_it_goes_to_production_with_the_name_of_who_approved(
     airflow: RunningAirflow, table: Table
 ) -> None:
-    with airflow.login("engineer") as engineer:
-        engineer.answer_approval(_promotion(airflow, 1), APPROVAL, "Approve", reason="good enough to begin with")
+    _answer(airflow, _promotion(airflow, 1), "Approve", "good enough to begin with")
     assert airflow.finish(_promotion(airflow, 1)).state == "success"
     row = _production_rows(table).iloc[-1]
     assert row["version"] == 1
     assert row["decided_by"] == "engineer"
     assert row["reason"] == "good enough to begin with"
+    answer = _notes(table, "approval").iloc[0]
+    assert (answer["version"], answer["decided_by"], answer["reason"]) == (1, "engineer", "good enough to begin with")
+    lines = (airflow.home / "dev/notifications.jsonl").read_text().splitlines()
+    told = [(line["event"], line["version"]) for line in map(json.loads, lines)]
+    assert told == [("approval_wanted", 1), ("approval_decided", 1)]
 
 
 def test_the_same_version_cannot_be_under_way_twice(airflow: RunningAirflow) -> None:
@@ -87,15 +102,87 @@ def test_a_rejected_version_is_archived_and_production_stays(airflow: RunningAir
     airflow.settle(now() - timedelta(minutes=5))
     assert airflow.run(REFRESH, {"as_of": "2024-02-12"}).state == "success"
     assert airflow.run(f"{MODEL}.training", {"as_of": "2024-02-12"}).state == "success"
-    if not _request(airflow, 2):
-        pytest.fail("version 2 did not reach the approval")
-    airflow.client.answer_approval(_promotion(airflow, 2), APPROVAL, "Reject", reason="to be rebuilt")
-    run = airflow.finish(_promotion(airflow, 2))
+    run = airflow.client.run(f"{MODEL}.model_promotion", "promote__energy__2")
+    _request(airflow, 2)
+    _answer(airflow, run, "Reject", "to be rebuilt")
+    run = airflow.finish(run)
     assert airflow.client.tasks(run)["to_production"] == "skipped"
     deployments = table("deployments")
     archived = deployments[(deployments["version"] == 2) & (deployments["to_stage"] == "Archived")].iloc[0]
     assert archived["reason"] == "to be rebuilt"
     assert _production_rows(table)["version"].tolist() == [1]
+
+
+def test_a_request_that_nobody_answers_expires_as_a_decision_of_its_own(airflow: RunningAirflow, table: Table) -> None:
+    environment = airflow.root / "include/environments/dev.yaml"
+    text = environment.read_text()
+    environment.write_text(text.replace("  mode: human", "  mode: human\n  expires_after_hours: 0.001"))
+    try:
+        run = airflow.run(f"{MODEL}.model_promotion", {"model_version": 2, "as_of": "2024-02-12T01:00"}, "expires")
+    finally:
+        environment.write_text(text)
+    assert airflow.client.tasks(run)["to_production"] == "skipped"
+    row = table("deployments").query("version == 2 and to_stage == 'Archived'").sort_values("requested_at").iloc[-1]
+    assert row["decided_by"] == "penstock (expired)"
+    assert row["reason"].startswith("expired: nobody answered within 0.001 h")
+    assert _notes(table, "approval").iloc[-1]["decided_by"] == "penstock (expired)"
+
+
+def test_what_was_changed_while_a_request_waited_is_not_promoted(airflow: RunningAirflow, table: Table) -> None:
+    declaration = airflow.root / "include/projects/wind_parks/project.yaml"
+    text = declaration.read_text()
+    run = airflow.client.trigger(f"{MODEL}.model_promotion", {"model_version": 2, "as_of": "2024-02-12T02:00"}, "waits")
+    _request(airflow, 2, run.run_id)
+    try:
+        declaration.write_text(
+            text.replace("      minimum_rows: 50\n      required", "      minimum_rows: 51\n      required")
+        )
+        _answer(airflow, run, "Approve", "looks good")
+        assert airflow.finish(run).state == "failed"
+    finally:
+        declaration.write_text(text)
+    assert "was changed since the comparison" in _log(airflow, run, "to_production")
+    assert _production_rows(table)["version"].tolist() == [1]
+
+
+def test_a_frozen_model_asks_nobody_and_a_cleared_task_goes_on_after_it(airflow: RunningAirflow, table: Table) -> None:
+    with airflow.login("engineer") as engineer:
+        control = f"{MODEL}.promotion_control"
+        airflow.finish(engineer.trigger(control, {"action": "freeze", "reason": "the fair is on"}))
+        run = airflow.run(f"{MODEL}.model_promotion", {"model_version": 2, "as_of": "2024-02-12T03:00"}, "frozen")
+        assert run.state == "failed"
+        assert "frozen (by engineer" in _log(airflow, run, APPROVAL)
+        airflow.finish(engineer.trigger(control, {"action": "unfreeze", "reason": "it is over"}))
+        path = f"/dags/{run.dag_id}/clearTaskInstances"
+        engineer.call("POST", path, json={
+            "dag_run_id": run.run_id, "task_ids": [APPROVAL], "include_downstream": True, "only_failed": False,
+            "dry_run": False,
+        })  # fmt: skip
+        _request(airflow, 2, run.run_id)
+        _answer(airflow, run, "Approve", "now it may")
+        assert airflow.finish(run).state == "success"
+    assert _production_rows(table)["version"].tolist() == [1, 2]
+    assert [*_notes(table, "freeze")["decided_by"], *_notes(table, "unfreeze")["decided_by"]] == ["engineer"] * 2
+
+
+def test_rolled_back_over_rest_the_former_version_is_back_in_the_name_of_who_did_it(
+    airflow: RunningAirflow, table: Table
+) -> None:
+    with airflow.login("engineer") as engineer:
+        with pytest.raises(ServiceError, match="reason"):
+            engineer.trigger(f"{MODEL}.rollback", {})
+        run = airflow.finish(engineer.trigger(f"{MODEL}.rollback", {"reason": "the operators complain"}))
+    assert run.state == "success"
+    row = _production_rows(table).iloc[-1]
+    assert (row["version"], row["decided_by"], row["reason"]) == (1, "engineer", "the operators complain")
+    again = airflow.run(f"{MODEL}.model_promotion", {"model_version": 2, "as_of": "2024-02-12T04:00"}, "again")
+    assert again.state == "failed"
+    assert "version 2 was rolled back (by engineer" in _log(airflow, again, "repair")
+    told = json.loads(subprocess.run([PENSTOCK, "status", "--json"], capture_output=True, check=True).stdout)
+    model = told["projects"]["wind_parks"]["models"]["energy"]
+    assert model["frozen"] is None
+    assert [(mark["version"], mark["by"]) for mark in model["rolled_back"]] == [(2, "engineer")]
+    airflow.settle(now() - timedelta(minutes=1))
 
 
 def test_predictions_are_scored_once_monitored_and_the_decision_is_recorded(
@@ -139,9 +226,9 @@ def test_when_the_turbines_turn_it_retrains_and_the_new_version_waits_for_a_pers
     airflow.wait(lambda: _request(airflow, 3, wait=False), "the retrained version's request", 240)
     decision = table("retraining_decisions").sort_values("as_of").iloc[-1]
     assert decision["decision"] == "retrain"
-    airflow.client.answer_approval(_promotion(airflow, 3), APPROVAL, "Approve", reason="it knows the new turbines")
+    _answer(airflow, _promotion(airflow, 3), "Approve", "it knows the new turbines")
     airflow.settle(since)
-    assert _production_rows(table)["version"].tolist() == [1, 3]
+    assert _production_rows(table)["version"].tolist() == [1, 2, 1, 3]
     versions = table("model_comparisons").query(
         "candidate_version == 3 and production_version == 1 and metric == 'rmse'"
     )
@@ -170,17 +257,25 @@ def _promotion(airflow: RunningAirflow, version: int) -> DagRun:
     return airflow.client.run(f"{MODEL}.model_promotion", f"promote__energy__{version}")
 
 
-def _request(airflow: RunningAirflow, version: int, wait: bool = True) -> dict | None:
-    """The open approval of a version, once it may be answered."""
+def _request(airflow: RunningAirflow, version: int, run_id: str = "", wait: bool = True) -> dict | None:
+    """The open approval of a version, as soon as it is there: answers in the first moment count, too."""
+    wanted = run_id or f"promote__energy__{version}"
 
     def look() -> dict | None:
-        wanted = f"promote__energy__{version}"
         found = [item for item in airflow.client.open_approvals() if item["run_id"] == wanted]
-        state = airflow.client.tasks(_promotion(airflow, version)).get(APPROVAL) if found else None
-        old_enough = found and pd.Timestamp(found[0]["since"]) < pd.Timestamp(now() - timedelta(seconds=4))
-        return found[0] if state == "awaiting_input" and old_enough else None
+        return found[0] if found else None
 
     return airflow.wait(look, f"the request for version {version}", 120) if wait else look()
+
+
+def _answer(airflow: RunningAirflow, run: DagRun, option: str, reason: str) -> None:
+    with airflow.login("engineer") as engineer:
+        engineer.answer_approval(run, APPROVAL, option, reason=reason)
+
+
+def _notes(table: Table, kind: str) -> pd.DataFrame:
+    rows = table("deployments")
+    return rows[rows["kind"] == kind].sort_values("requested_at")
 
 
 def _production_rows(table: Table) -> pd.DataFrame:
