@@ -171,7 +171,9 @@ def test_rolled_back_over_rest_the_former_version_is_back_in_the_name_of_who_did
     with airflow.login("engineer") as engineer:
         with pytest.raises(ServiceError, match="reason"):
             engineer.trigger(f"{MODEL}.rollback", {})
-        run = airflow.finish(engineer.trigger(f"{MODEL}.rollback", {"reason": "the operators complain"}))
+        run = airflow.finish(
+            engineer.trigger(f"{MODEL}.rollback", {"reason": "the operators complain", "as_of": "2024-02-12T05:00"})
+        )
     assert run.state == "success"
     row = _production_rows(table).iloc[-1]
     assert (row["version"], row["decided_by"], row["reason"]) == (1, "engineer", "the operators complain")
