@@ -83,6 +83,10 @@ test-integration: setup ## tests on real Spark, Delta and MLflow
 test-e2e: setup ## tests of a real Airflow over REST
 	@$(PYTEST) tests/e2e
 
+.PHONY: test-faults
+test-faults: setup ## kill training, promotion, tasks and services at random moments (long; KILLS=, TASKS=, RESTARTS=, SEED=)
+	@KILLS=$${KILLS:-100} TASKS=$${TASKS:-20} RESTARTS=$${RESTARTS:-20} $(PYTEST) tests/faults -s --timeout 0
+
 .PHONY: test-compose
 test-compose: setup ## build the image and test the stack in containers (needs Docker; not part of `make test`)
 	@$(PYTEST) tests/compose/stack_in_containers.py

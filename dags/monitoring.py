@@ -10,6 +10,7 @@ from penstock.operators.monitoring import (
     MeasureQualityOperator,
     PublishMetricsOperator,
 )
+from penstock.operators.releases import AnnounceProductionOperator, FollowUpOperator
 from penstock.pipelines import pipeline
 from penstock.scope import Scope
 
@@ -18,7 +19,9 @@ from penstock.scope import Scope
 def monitoring(scope: Scope) -> None:
     """Measures the newest window of predictions: drift, quality on the labels that arrived, infrastructure.
 
-    Rows go to `monitoring_metrics`; passed thresholds to `alerts`.
+    Rows go to `monitoring_metrics`; passed thresholds to `alerts`. Where the model declares it
+    (`promotion.follow_up`), the first windows of a new version are held against its promise, and a version that
+    breaks it is rolled back.
     """
     about = {"project": scope.project, "model": scope.model, "root": scope.root}
     window = IngestLogsOperator(task_id="ingest_logs", **about)
@@ -32,3 +35,8 @@ def monitoring(scope: Scope) -> None:
         outlets=[scope.monitored], **about,
     )  # fmt: skip
     window >> measures >> publish
+    if scope.model_spec.promotion.follow_up:
+        follow_up = FollowUpOperator(task_id="follow_up", **about)
+        publish >> follow_up >> AnnounceProductionOperator(
+            task_id="announce_rollback", outlets=[scope.production], **about
+        )  # fmt: skip

@@ -229,10 +229,14 @@ def batch_inference(workspace: Workspace, request: Request, step: Steps) -> None
 
 
 def monitoring(workspace: Workspace, request: Request, step: Steps) -> None:
-    """Measures the newest window and publishes the metrics."""
+    """Measures the newest window and publishes the metrics; looks after a new production version."""
+    from penstock.monitoring.follow_up import follow_up_promotion
     from penstock.monitoring.monitor import monitor
 
     step("monitor", lambda: monitor(workspace, request.project, request.model, request.as_of))
+    if workspace.project(request.project).model(request.model).promotion.follow_up is not None:
+        about = (workspace, request.project, request.model)
+        step("follow_up", lambda: follow_up_promotion(*about, request.as_of))
 
 
 def retraining(workspace: Workspace, request: Request, step: Steps) -> None:

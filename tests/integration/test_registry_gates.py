@@ -18,6 +18,7 @@ from penstock.errors import GateError, NothingToDo, RegistryError, ServiceError
 from penstock.gates import Outcome
 from penstock.lakehouse.records import record
 from penstock.lakehouse.small_tables import arrow_schema, read, upsert
+from penstock.monitoring.follow_up import follow_up_promotion
 from penstock.registry import client, settling
 from penstock.registry.audit import AuditLog
 from penstock.registry.comparison import compare_with_production
@@ -38,6 +39,7 @@ from penstock.registry.promotion import (
 from penstock.registry.stages import Stage, current_production, stage_of, versions
 from penstock.spec.project import ColumnType
 from penstock.workspace import Connections, Workspace
+from tests.integration.promised import publish_window
 
 START = datetime(2020, 1, 1, tzinfo=UTC)
 FIRST, SECOND = START + timedelta(days=60), START + timedelta(days=110)
@@ -699,6 +701,97 @@ def test_a_former_version_that_can_no_longer_score_is_not_gone_back_to(plant, tm
     assert plant.state == before
     plant.edit(lambda spec: None)
     assert rollback(*plant.about, "Ann", "it smells", to_version=one).production == one
+
+
+def _watch(plant: Plant, **rule: object) -> None:
+    def declare(spec: dict) -> None:
+        model = spec["models"][MODEL]
+        model["promotion"]["follow_up"] = rule
+        model["monitoring"] = {"quality": [{"metric": "log_loss", "tolerance": 0.1}], "minimum_rows": 200}
+
+    plant.edit(declare)
+
+
+def test_a_version_that_breaks_its_promise_is_rolled_back_by_the_follow_up(plant):
+    _watch(plant, windows=2, action="rollback")
+    one, two = plant.add("first"), plant.add("second")
+    for version, as_of in ((one, FIRST), (two, SECOND)):
+        promote(*plant.about, version, "a test", "because", {}, as_of)
+    day = [SECOND + timedelta(days=n) for n in range(5)]
+    window = {"metric": "log_loss", "bound": 0.6}
+    publish_window(*plant.about, two, day[0], value=9.0, labelled=300, **window)  # before it was in production
+    publish_window(*plant.about, two, day[1], value=9.0, labelled=150, **window)
+    publish_window(*plant.about, one, day[2], value=9.0, labelled=300, **window)  # the former version's
+    found = follow_up_promotion(*plant.about, day[2])
+    assert (found.state, found.news) == ("watching", False)
+    assert [one.outcome for one in found.windows] == ["undecided"]
+    publish_window(*plant.about, two, day[1], value=0.5, labelled=300, **window)  # its labels arrive
+    publish_window(*plant.about, two, day[2], value=0.7, labelled=199, rows=200, **window)
+    publish_window(*plant.about, two, day[3], value=0.7, labelled=399, **window)
+    assert follow_up_promotion(*plant.about, day[2]).state == "watching", "day 3 was not known then"
+    before = current_production(*plant.about)
+    found = follow_up_promotion(*plant.about, day[3])
+    assert (before, found.state, found.production) == (two, "rolled back", one)
+    assert current_production(*plant.about) == one
+    row = AuditLog(*plant.about).read().latest(one)
+    assert row.decided_by == "penstock (follow-up)"
+    assert "log_loss 0.7 where 0.5 was promised and 0.6 is the bound" in row.reason
+    notes = [note for note in AuditLog(*plant.about).read().notes if note.kind == "follow_up"]
+    assert [(note.version, note.evidence["outcome"]) for note in notes] == [(two, "held"), (two, "failed")]
+    with pytest.raises(NothingToDo, match="came back by a rollback"):
+        follow_up_promotion(*plant.about, day[4])
+    with pytest.raises(GateError, match="was rolled back"):
+        promote(*plant.about, two, "a test", "once more", {}, day[4])
+
+
+def test_a_follow_up_that_only_alerts_or_has_nowhere_to_go_back_to_moves_nothing(plant):
+    one = plant.add("first")
+    promote(*plant.about, one, "a test", "because", {}, FIRST)
+    with pytest.raises(NothingToDo, match="declares no promotion.follow_up"):
+        follow_up_promotion(*plant.about, FIRST)
+    _watch(plant, windows=1)
+    day = FIRST + timedelta(days=1)
+    publish_window(*plant.about, one, day, metric="log_loss", bound=0.6, value=0.9, labelled=300)
+    found = follow_up_promotion(*plant.about, day)
+    assert (found.state, found.news) == ("failed", True)
+    assert not follow_up_promotion(*plant.about, day).news, "it is told once"
+    _watch(plant, windows=1, action="rollback")
+    found = follow_up_promotion(*plant.about, day)
+    assert found.state == "failed"
+    assert "It stays in production" in found.reason
+    assert current_production(*plant.about) == one
+
+
+def test_batch_scoring_uses_the_former_version_after_a_rollback(plant):
+    from penstock.inference.batch import score_batch
+
+    one, two = plant.add("first"), plant.add("second")
+    promote(*plant.about, one, "a test", "because", {}, FIRST)
+    promote(*plant.about, two, "a test", "because", {}, FIRST + timedelta(days=1))
+    score_batch(*plant.about, FIRST + timedelta(days=3))
+    rollback(*plant.about, "Ann", "it smells")
+    score_batch(*plant.about, FIRST + timedelta(days=5))
+    scored = read(plant.workspace.addresses.readable(f"{plant.project}.{MODEL}_predictions"))
+    assert set(scored[scored.as_of == FIRST + timedelta(days=3)].model_version) == {two}
+    assert set(scored[scored.as_of == FIRST + timedelta(days=5)].model_version) == {one}
+
+
+def test_what_was_changed_since_the_decision_is_not_promoted(plant):
+    from penstock.registry.approval import shown
+
+    one = plant.add("first")
+    comparison = compare_with_production(*plant.about, one, SECOND).to_dict()
+    seen = shown(*plant.about, comparison).to_dict()
+    evidence = {"comparison": comparison, "shown": seen}
+    plant.edit(lambda spec: spec["models"][MODEL]["promotion"].update(better_by=-1.0))
+    with pytest.raises(GateError, match=r"declaration of breaks .* was changed since the comparison"):
+        promote(*plant.about, one, "Ann", "fine", evidence, SECOND)
+    plant.edit(lambda spec: spec["models"][MODEL].update(description="Other words about the same."))
+    with pytest.raises(GateError, match="the comparison was made again after the decision"):
+        promote(*plant.about, one, "Ann", "fine", {**evidence, "comparison": {**comparison, "x": 1}}, SECOND)
+    assert promote(*plant.about, one, "Ann", "fine", evidence, SECOND).production == one
+    plant.edit(lambda spec: spec["models"][MODEL]["promotion"].update(better_by=-1.0))
+    assert promote(*plant.about, one, "Ann", "fine", evidence, SECOND).repeated, "it has been decided"
 
 
 def test_a_killed_rollback_goes_back_once(plant, monkeypatch):

@@ -1,4 +1,4 @@
-"""Operators of rollback and promotion_control: what people decide about what is in production."""
+"""Operators of rollback, promotion_control and the follow-up: what becomes of what is in production."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -9,8 +9,12 @@ from airflow.sdk import Context, Param
 
 from penstock.clock import to_text
 from penstock.errors import SpecError
+from penstock.notifiers.notice import Notice, notify
 from penstock.operators.base import emit
+from penstock.operators.links import page
+from penstock.operators.promotion import stop_here
 from penstock.operators.training import ModelOperator
+from penstock.spec.environment import NotificationEvent
 from penstock.workspace import Workspace
 
 REASON = Param(type="string", minLength=1, title="reason", description="Why; kept in the audit.")
@@ -98,6 +102,45 @@ class PromotionControlOperator(ModelOperator):
             raise SpecError('which version is allowed? Give model_version, such as {"model_version": 3}')
         self.log.info("%s of %s by %s: %s", action, self.model, note.decided_by, note.reason)
         return {"action": str(action), "decided_by": note.decided_by, "reason": note.reason, "version": note.version}
+
+
+class FollowUpOperator(ModelOperator):
+    """Holds the first windows of a new production version against its promise; ends the run unless it rolls back."""
+
+    def run(self, workspace: Workspace, as_of: datetime, context: Context) -> Any:
+        """Calls penstock.monitoring.follow_up.follow_up_promotion; tells people of a broken promise."""
+        from penstock.monitoring.follow_up import FollowUpState, follow_up_promotion
+
+        found = follow_up_promotion(workspace, self.project, self.model, as_of)
+        for line in found.lines:
+            self.log.info("%s", line)
+        if found.news:
+            event = (
+                NotificationEvent.ROLLED_BACK
+                if found.state is FollowUpState.ROLLED_BACK
+                else NotificationEvent.FOLLOW_UP_FAILED
+            )
+            link = page("models", self.project, self.model)
+            notice = Notice(
+                event, self.project, self.model, found.version, found.reason, "\n".join(found.lines), link
+            )  # fmt: skip
+            notify(workspace.environment, notice, context, self.log)
+        if found.state is not FollowUpState.ROLLED_BACK:
+            stop_here(self, context, f"{found.state}: {found.reason}", {"state": str(found.state)})
+        return {"state": str(found.state), "version": found.version, "production": found.production}
+
+
+class AnnounceProductionOperator(ModelOperator):
+    """Tells whoever waits for it (an asset event) that the production version changed."""
+
+    def run(self, workspace: Workspace, as_of: datetime, context: Context) -> Any:
+        """Emits the event of each outlet."""
+        from penstock.registry.stages import current_production
+
+        production = current_production(workspace, self.project, self.model)
+        for asset in self.outlets:
+            emit(context, asset, as_of=to_text(as_of), model_version=production)
+        return {"production": production}
 
 
 def person(context: Context) -> str:

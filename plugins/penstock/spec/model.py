@@ -175,6 +175,29 @@ class Bound(Spec):
     max: float | None = Field(default=None, description="the greatest acceptable value")
 
 
+class FollowUpAction(StrEnum):
+    """What a broken promise after a promotion leads to."""
+
+    ALERT = "alert"
+    ROLLBACK = "rollback"
+
+
+class FollowUp(Spec):
+    """Watches the first monitored windows of a new production version, by the rules of `monitoring.quality`.
+
+    Windows with too few labels (`monitoring.minimum_rows`, `labelled_share`) do not count: they wait for theirs.
+    """
+
+    windows: int = Field(ge=1, description="how many windows with enough labels are watched")
+    action: FollowUpAction = Field(
+        default=FollowUpAction.ALERT,
+        description="alert: tell people; rollback: the former version comes back by itself, and people are told",
+    )
+    labelled_share: float = Field(
+        default=0.5, ge=0, le=1, description="share of a window's predictions that must have a label"
+    )
+
+
 class Promotion(Spec):
     """The rule that decides, declared before the data is seen.
 
@@ -198,6 +221,9 @@ class Promotion(Spec):
     )
     required_tags: list[str] = Field(
         default_factory=list, description="tags that a version needs to pass the compliance check"
+    )
+    follow_up: FollowUp | None = Field(
+        default=None, description="what happens when a new version breaks its promise; nobody looks by default"
     )
 
 
@@ -293,6 +319,15 @@ class Model(Spec):
     inference: Inference = Field(default=Inference(), description="where predictions go")
     monitoring: Monitoring = Field(default=Monitoring(), description="what is watched")
     retraining: Retraining = Field(default=Retraining(), description="when it is trained again")
+
+    @model_validator(mode="after")
+    def _something_to_follow_up(self) -> "Model":
+        if self.promotion.follow_up is not None and not self.monitoring.quality:
+            raise ValueError(
+                "has promotion.follow_up, and no promise to hold it to: write rules in monitoring.quality, or leave "
+                "follow_up out"
+            )
+        return self
 
     @property
     def feature_names(self) -> list[str]:

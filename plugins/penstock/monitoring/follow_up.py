@@ -1,0 +1,196 @@
+"""After a promotion: the first monitored windows against the promise, and the way back where it is broken.
+
+What was decided about a window is a note in the audit; everything else is read from `monitoring_metrics` anew, so
+that a run which was killed, or left out, is caught up by the next.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from penstock.clock import to_text
+from penstock.errors import GateError, NothingToDo
+from penstock.monitoring.metric_rows import Kind
+from penstock.monitoring.windows import LABEL_COVERAGE, read_published
+from penstock.registry.audit import AuditLog, Conflict, DeploymentRow
+from penstock.registry.client import registered_name
+from penstock.registry.history import ROLLS_BACK, production_rows
+from penstock.registry.notes import Note, NoteKind
+from penstock.registry.rolling_back import rollback
+from penstock.registry.settling import patience
+from penstock.spec.model import FollowUp, FollowUpAction, Model
+from penstock.workspace import Workspace
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+DECIDED_BY = "penstock (follow-up)"
+
+
+class FollowUpState(StrEnum):
+    """How a follow-up stands."""
+
+    WATCHING = "watching"
+    HELD = "held"
+    FAILED = "failed"
+    ROLLED_BACK = "rolled back"
+
+
+class _Outcome(StrEnum):
+    HELD = "held"
+    FAILED = "failed"
+    UNDECIDED = "undecided"
+
+
+@dataclass(frozen=True)
+class JudgedWindow:
+    """One window of the new version: its end, and what its labels say of the promise."""
+
+    end: datetime
+    outcome: str
+    detail: str
+    rows: int
+    labelled_rows: int
+
+
+@dataclass(frozen=True)
+class FollowUpReport:
+    """What the windows since a promotion say. `news`: something was decided that was not before."""
+
+    version: int
+    state: FollowUpState
+    reason: str
+    windows: tuple[JudgedWindow, ...]
+    production: int
+    news: bool
+
+    @property
+    def lines(self) -> list[str]:
+        """The windows, for people."""
+        return [f"window up to {to_text(one.end)}: {one.outcome}; {one.detail}" for one in self.windows]
+
+
+def follow_up_promotion(workspace: Workspace, project: str, model: str, as_of: datetime) -> FollowUpReport:
+    """Judges the first windows of the production version, and rolls it back where it breaks its promise.
+
+    Only windows known at as_of with enough labels count, and only after a promotion, not after a rollback.
+    Raises NothingToDo where no follow-up is declared, or the production version did not come by a promotion.
+    """
+    spec = workspace.project(project).model(model)
+    name = registered_name(project, model)
+    if spec.promotion.follow_up is None:
+        raise NothingToDo(f"{name} declares no promotion.follow_up")
+    promotions = production_rows(AuditLog(workspace, project, model).read().completed)
+    if not promotions:
+        raise NothingToDo(f"{name} has no version in production yet")
+    promotion = promotions[-1]
+    if ROLLS_BACK in promotion.plan:
+        raise NothingToDo(f"{name} version {promotion.version} came back by a rollback: it is not followed up")
+    windows = _judge(spec, spec.promotion.follow_up, promotion, read_published(workspace, project, model), as_of)
+    news = _record(workspace, project, promotion, windows, as_of)
+    return _conclude(workspace, project, spec.promotion.follow_up, promotion, windows, as_of, news)
+
+
+def _conclude(
+    workspace: Workspace, project: str, rule: FollowUp, promotion: DeploymentRow,
+    windows: tuple[JudgedWindow, ...], as_of: datetime, news: bool,
+) -> FollowUpReport:  # fmt: skip
+    version = promotion.version
+    about = f"version {version}, promoted as of {to_text(promotion.as_of)}"
+    failed = next((one for one in windows if one.outcome == _Outcome.FAILED), None)
+    decided = sum(one.outcome != _Outcome.UNDECIDED for one in windows)
+    if failed is None:
+        done = decided >= rule.windows
+        reason = f"{about}: {decided} of {rule.windows} windows hold what was promised"
+        return FollowUpReport(
+            version, FollowUpState.HELD if done else FollowUpState.WATCHING, reason, windows, version, news and done
+        )
+    reason = f"{about}, breaks its promise in the window up to {to_text(failed.end)}: {failed.detail}"
+    if rule.action is FollowUpAction.ALERT:
+        return FollowUpReport(version, FollowUpState.FAILED, reason, windows, version, news)
+    try:
+        done_back = rollback(
+            workspace, project, promotion.model, DECIDED_BY, reason, from_version=version, as_of=as_of
+        )  # fmt: skip
+    except (NothingToDo, GateError) as obstacle:
+        text = f"{reason}. It stays in production: {obstacle}"
+        return FollowUpReport(version, FollowUpState.FAILED, text, windows, version, news)
+    back = done_back.production or version
+    text = f"{reason}. Version {back} is in production again"
+    return FollowUpReport(version, FollowUpState.ROLLED_BACK, text, windows, back, news=True)
+
+
+def _judge(
+    spec: Model, rule: FollowUp, promotion: DeploymentRow, published: "pd.DataFrame", as_of: datetime
+) -> tuple[JudgedWindow, ...]:
+    """The windows since the promotion, up to the last that counts."""
+    if published.empty:
+        return ()
+    mine = published[
+        (published["model_version"] == promotion.version) & (published["kind"] == str(Kind.QUALITY))
+        & (published["window_end"] > promotion.as_of) & (published["as_of"] <= as_of)
+    ]  # fmt: skip
+    found: list[JudgedWindow] = []
+    for end, rows in mine.groupby("window_end", sort=True):
+        if sum(one.outcome != _Outcome.UNDECIDED for one in found) == rule.windows:
+            break
+        found.append(_judge_window(spec, rule, end.to_pydatetime(), rows))
+    return tuple(found)
+
+
+def _judge_window(spec: Model, rule: FollowUp, end: datetime, rows: "pd.DataFrame") -> JudgedWindow:
+    coverage = rows[rows["metric"] == LABEL_COVERAGE]
+    total = int(coverage["rows"].max()) if len(coverage) else 0
+    labelled = int(coverage["labelled_rows"].max()) if len(coverage) else 0
+    least = spec.monitoring.minimum_rows
+    if labelled < least or labelled < rule.labelled_share * total:
+        detail = (
+            f"{labelled} of {total} predictions have a label, wanted are {least} and a share of {rule.labelled_share:g}"
+        )
+        return JudgedWindow(end, _Outcome.UNDECIDED, detail, total, labelled)
+    ruled = {one.metric for one in spec.monitoring.quality}
+    judged = rows[rows["metric"].isin(ruled)]
+    broken = judged[judged["alert"].astype(bool)]
+    if len(broken):
+        detail = "; ".join(
+            f"{row.metric} {row.value:.4g} where {row.baseline:.4g} was promised and {row.threshold:.4g} is the bound"
+            for row in broken.itertuples()
+        )
+        return JudgedWindow(end, _Outcome.FAILED, detail, total, labelled)
+    if judged["threshold"].notna().sum() == 0:
+        detail = f"nothing was promised of {', '.join(sorted(ruled))}"
+        return JudgedWindow(end, _Outcome.UNDECIDED, detail, total, labelled)
+    detail = ", ".join(f"{row.metric} {row.value:.4g}" for row in judged.itertuples())
+    return JudgedWindow(end, _Outcome.HELD, f"{detail} on {labelled} labelled rows", total, labelled)
+
+
+def _record(
+    workspace: Workspace, project: str, promotion: DeploymentRow, windows: tuple[JudgedWindow, ...], as_of: datetime
+) -> bool:
+    """Keeps what was decided, each once; answers whether something is new."""
+    log = AuditLog(workspace, project, promotion.model)
+    for _ in patience(registered_name(project, promotion.model)):
+        snapshot = log.read()
+        known = {note.note_id for note in snapshot.notes}
+        at = snapshot.next_moment()
+        fresh = [
+            Note(
+                name, promotion.model, NoteKind.FOLLOW_UP, promotion.version, DECIDED_BY,
+                f"{one.outcome}: {one.detail}", as_of, at,
+                {"window_end": to_text(one.end), "outcome": one.outcome, "rows": one.rows,
+                 "labelled_rows": one.labelled_rows, "promotion": promotion.transition_id},
+                workspace.lineage.run,
+            )
+            for one in windows
+            if one.outcome != _Outcome.UNDECIDED
+            and (name := f"{promotion.transition_id}/follow_up/{to_text(one.end)}/{one.outcome}") not in known
+        ]  # fmt: skip
+        if not fresh:
+            return False
+        try:
+            log.commit(snapshot, fresh)
+        except Conflict:
+            continue
+        return True
+    raise AssertionError  # patience raises before it ends
