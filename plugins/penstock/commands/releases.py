@@ -83,7 +83,7 @@ def _open(model: str) -> tuple[Workspace, str, str]:
 
     project, _, name = model.partition(".")
     if not name:
-        raise SpecError(f"which model? Write PROJECT.MODEL, such as {project or 'flight_delays'}.late_arrival")
+        raise SpecError(f"which model? Write PROJECT.MODEL, with a dot, such as {project or 'a_project'}.its_model")
     workspace = Workspace.open()
     workspace.project(project).model(name)
     return workspace, project, name
