@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 from penstock.clock import parse_as_of, to_text
 from penstock.errors import NothingToDo, SpecError
 from penstock.features.definition import create_table, definition_hash
+from penstock.features.differences import difference
 from penstock.features.inputs import open_input, quote, sql_moment
 from penstock.features.merge import CheckedBatch, merge_batch, validate_batch
 from penstock.features.plan import Plan
-from penstock.features.refresh import difference, feature_table, new_batch, transform, with_known_at, write_staging
+from penstock.features.refresh import feature_table, new_batch, transform, with_known_at, write_staging
 from penstock.features.staging import Mode, StagedBatch, app_id
 from penstock.features.time_ranges import TimeRange, column_condition
 from penstock.lakehouse.records import BackfillProgress, CommitRecord, latest_record

@@ -17,21 +17,19 @@ from typing import TYPE_CHECKING
 from penstock.clock import to_text
 from penstock.errors import NothingToDo, SpecError, TableError
 from penstock.features.commits import commit_batch, new_record
+from penstock.features.differences import difference, difference_here
 from penstock.features.inputs import quote, sql_moment
 from penstock.features.known import KNOWN_AT
 from penstock.features.plan import Plan, make_plan
 from penstock.features.readmission import settle_all
+from penstock.features.restricted import current_here, restrict_current, restricted_inputs
 from penstock.features.staging import (
-    CHANGE,
-    PREVIOUS,
-    Change,
     Mode,
     StagedBatch,
     new_staging,
     remove_staging,
-    stored_names,
 )
-from penstock.features.touched import Touched, restrict, restrict_current, touched_groups
+from penstock.features.touched import Touched, touched_groups
 from penstock.lakehouse.records import BackfillProgress
 from penstock.spec.functions import load_function
 from penstock.spec.loading import LoadedProject
@@ -40,6 +38,7 @@ from penstock.spec.sql import bind
 from penstock.workspace import Workspace
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from pyspark.sql.connect.dataframe import DataFrame
     from pyspark.sql.connect.session import SparkSession
 
@@ -57,9 +56,12 @@ def stage_table(workspace: Workspace, project_name: str, table_name: str, as_of:
         views = {name: table.read(spark, as_of) for name, table in plan.inputs.items()}
         with touched_groups(spark, spec, plan, views, as_of) as (plan, touched):
             batch = new_batch(workspace, project, table_name, plan, as_of)
-            if touched is None or touched.count:
-                rows = _changed_rows(spark, project, spec, plan, views, touched, as_of)
-                batch = write_staging(batch, rows, few_rows=touched is not None and touched.few_rows)
+            if touched is None:
+                batch = write_staging(batch, _changed_rows(spark, project, spec, plan, views, None, as_of))
+            elif touched.count:
+                with restricted_inputs(spark, spec, plan, views, touched, as_of, f"{batch.path}_inputs") as restricted:
+                    rows = _changed_rows(spark, project, spec, plan, restricted, touched, as_of)
+                    batch = write_staging(batch, rows, few_rows=touched.few_rows)
     if batch.rows == 0:
         if batch.mode is Mode.FULL:
             settle_all(workspace, project_name, table_name)
@@ -71,13 +73,16 @@ def stage_table(workspace: Workspace, project_name: str, table_name: str, as_of:
 def _changed_rows(
     spark: "SparkSession", project: LoadedProject, spec: FeatureTable, plan: Plan, views: dict[str, "DataFrame"],
     touched: Touched | None, as_of: datetime,
-) -> "DataFrame":  # fmt: skip
+) -> "DataFrame | pa.Table":  # fmt: skip
+    output = transform(spark, project, spec, views).where(f"{quote(spec.event_time)} <= {sql_moment(as_of)}")
+    output = with_known_at(output, spec, plan, as_of)
+    here = current_here(spec, plan, touched, as_of) if touched is not None else None
+    if here is not None:
+        return difference_here(output.toArrow(), here, spec)
     current = spark.read.format("delta").option("versionAsOf", plan.version).load(plan.path)
     if touched is not None:
-        views = {name: restrict(frame, name, spec, touched) for name, frame in views.items()}
-        current = restrict_current(current, spec, touched)
-    output = transform(spark, project, spec, views).where(f"{quote(spec.event_time)} <= {sql_moment(as_of)}")
-    return difference(with_known_at(output, spec, plan, as_of), None if plan.is_empty else current, spec)
+        current = restrict_current(spark, current, spec, touched)
+    return difference(output, None if plan.is_empty else current, spec)
 
 
 def _record_reached(
@@ -113,11 +118,14 @@ def new_batch(
     )  # fmt: skip
 
 
-def write_staging(batch: StagedBatch, rows: "DataFrame", few_rows: bool = False) -> StagedBatch:
+def write_staging(batch: StagedBatch, rows: "DataFrame | pa.Table", few_rows: bool = False) -> StagedBatch:
     """Writes a batch's rows to its staging table; few of them by this process, which is quicker."""
+    import pyarrow as pa
     from deltalake import DeltaTable, write_deltalake
 
-    if few_rows:
+    if isinstance(rows, pa.Table):
+        write_deltalake(batch.path, rows)
+    elif few_rows:
         write_deltalake(batch.path, rows.toArrow())
     else:
         rows.write.format("delta").save(batch.path)
@@ -166,36 +174,3 @@ def with_known_at(output: "DataFrame", spec: FeatureTable, plan: Plan, known_at:
         return output.selectExpr("*", f"{event_time} AS {KNOWN_AT}")
     late = f"{event_time} <= {sql_moment(plan.last.as_of_moment)}"
     return output.selectExpr("*", f"CASE WHEN {late} THEN {moment} ELSE {event_time} END AS {KNOWN_AT}")
-
-
-def difference(output: "DataFrame", current: "DataFrame | None", spec: FeatureTable) -> "DataFrame":
-    """Rows of `output` that `current` lacks or has otherwise, and rows that only `current` has, by their change.
-
-    Columns: the table's, `_known_at`, `_change`, and `_previous`: the row version that is replaced or removed.
-    """
-    from pyspark.sql.connect import functions as F
-
-    names = stored_names(spec)
-    if current is None:
-        types = ", ".join(f"{quote(name)}: {column.type}" for name, column in spec.columns.items())
-        nothing = F.lit(None).cast(f"struct<{types}, {KNOWN_AT}: timestamp>")
-        return output.withColumn(CHANGE, F.lit(str(Change.INSERT))).withColumn(PREVIOUS, nothing)
-    same_key = [F.col(f"new.{quote(key)}") == F.col(f"old.{quote(key)}") for key in spec.key_columns]
-    both = (
-        output.withColumn("__new", F.lit(True)).alias("new")
-        .join(current.withColumn("__old", F.lit(True)).alias("old"), same_key, "full_outer")
-    )  # fmt: skip
-    gone, new = F.col("__new").isNull(), F.col("__old").isNull()
-    same = ~gone & ~new
-    for name in spec.columns:
-        same &= F.col(f"new.{quote(name)}").eqNullSafe(F.col(f"old.{quote(name)}"))
-    previous = [F.col(f"old.{quote(name)}").alias(name) for name in spec.columns]
-    known = F.coalesce(F.col(f"old.{KNOWN_AT}"), F.col(f"old.{quote(spec.event_time)}")).alias(KNOWN_AT)
-    return both.where(~same).select(
-        *(
-            F.when(gone, F.col(f"old.{quote(name)}")).otherwise(F.col(f"new.{quote(name)}")).alias(name)
-            for name in names
-        ),
-        F.when(gone, str(Change.DELETE)).when(new, str(Change.INSERT)).otherwise(str(Change.UPDATE)).alias(CHANGE),
-        F.when(~new, F.struct(*previous, known)).alias(PREVIOUS),
-    )

@@ -2,17 +2,19 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from penstock.features.inputs import quote, sql_moment
 from penstock.features.plan import Plan
+from penstock.features.rows_here import MOST_GROUPS, MappedTable, groups_here
 from penstock.features.staging import Mode
 from penstock.features.time_ranges import TimeRange, column_condition, offset_of, ranges_of
 from penstock.spec.project import FeatureTable, Grain, GrainInput
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from pyspark.sql.connect.dataframe import DataFrame
     from pyspark.sql.connect.session import SparkSession
 
@@ -31,10 +33,6 @@ _FEED_IS_GONE = (
 )
 
 
-# More are kept on the server instead.
-_MOST_COLLECTED = 200_000
-
-
 class ChangesLostError(Exception):
     """The change data feed of an input does not say any more what changed."""
 
@@ -45,13 +43,33 @@ class Touched:
 
     nullable: columns that are null in some group; the others are joined by plain equality, which costs a fraction.
     few_rows: whether they are so few rows of the feature table that they fit into this process.
+    here: the groups in this process; there: on the server, where they are too many. mapped: inputs whose rows'
+    groups this process works out.
     """
 
-    groups: "DataFrame"
     count: int
     ranges: list[TimeRange] | None
     nullable: frozenset[str]
     few_rows: bool
+    here: "pa.Table | None" = None
+    there: "DataFrame | None" = None
+    mapped: dict[str, MappedTable] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, spec: FeatureTable, groups: "pa.Table", mapped: dict[str, MappedTable] | None = None) -> "Touched":
+        """Groups that were collected in this process."""
+        assert spec.grain is not None
+        times = (
+            groups[spec.event_time].unique().drop_null().to_pylist() if spec.event_time in spec.grain.columns else None
+        )
+        few_rows = set(spec.grain.columns) == set(spec.key_columns)
+        nullable = frozenset(name for name in groups.column_names if groups[name].null_count)
+        ranges = None if times is None else ranges_of(times)
+        return cls(len(groups), ranges, nullable, few_rows, here=groups, mapped=mapped or {})
+
+    def groups(self, spark: "SparkSession") -> "DataFrame":
+        """The groups as a DataFrame."""
+        return self.there if self.there is not None else spark.createDataFrame(self.here)
 
 
 @contextmanager
@@ -66,7 +84,7 @@ def touched_groups(
         yield plan, None
         return
     try:
-        touched = _collect(spark, spec, _touched(spark, spec.grain, spec.event_time, plan, views, as_of))
+        touched = _find(spark, spec, plan, views, as_of)
     except ChangesLostError as error:
         yield plan.in_full(f"an input's change data feed was cleaned up: {error}"), None
         return
@@ -77,27 +95,34 @@ def touched_groups(
         else:
             yield plan, touched
     finally:
-        touched.groups.unpersist()
+        if touched.there is not None:
+            touched.there.unpersist()
 
 
-def _collect(spark: "SparkSession", spec: FeatureTable, groups: "DataFrame") -> Touched:
+def _find(
+    spark: "SparkSession", spec: FeatureTable, plan: Plan, views: dict[str, "DataFrame"], as_of: datetime
+) -> Touched:
+    assert spec.grain is not None
+    found = groups_here(spec, plan, as_of)
+    if found is not None:
+        return Touched.of(spec, *found)
+    return _collect(spec, _touched(spark, spec.grain, spec.event_time, plan, views, as_of))
+
+
+def _collect(spec: FeatureTable, groups: "DataFrame") -> Touched:
     from pyspark.errors import PySparkException
 
     assert spec.grain is not None
     try:
-        table = groups.limit(_MOST_COLLECTED + 1).toArrow()
-        if len(table) > _MOST_COLLECTED:
+        table = groups.limit(MOST_GROUPS + 1).toArrow()
+        if len(table) > MOST_GROUPS:
             every = frozenset(spec.grain.columns)
-            return Touched(groups.persist(), groups.count(), None, every, few_rows=False)
+            return Touched(groups.persist().count(), None, every, few_rows=False, there=groups)
     except PySparkException as error:
         if any(name in str(error) for name in _FEED_IS_GONE):
             raise ChangesLostError(str(error).strip().splitlines()[0][:300]) from error
         raise
-    times = table[spec.event_time].unique().drop_null().to_pylist() if spec.event_time in spec.grain.columns else None
-    kept = spark.createDataFrame(table) if len(table) else groups
-    few_rows = set(spec.grain.columns) == set(spec.key_columns)
-    nullable = frozenset(name for name in table.column_names if table[name].null_count)
-    return Touched(kept, len(table), None if times is None else ranges_of(times), nullable, few_rows)
+    return Touched.of(spec, table)
 
 
 def _group_count(spark: "SparkSession", spec: FeatureTable, plan: Plan) -> int:
@@ -168,30 +193,3 @@ def _groups(
     else:
         rows = rows.alias(name)
     return rows.selectExpr(*(f"{mapping.expressions[column]} AS {quote(column)}" for column in grain.columns))
-
-
-def restrict(frame: "DataFrame", name: str, spec: FeatureTable, touched: Touched) -> "DataFrame":
-    """The rows of an input that belong to touched groups; all, where they map to groups only by a join."""
-    mapping = spec.grain.inputs.get(name) if spec.grain else None
-    if mapping is None or mapping.join is not None:
-        return frame
-    return _semi_join(frame, touched, mapping.expressions, spec.event_time)
-
-
-def restrict_current(frame: "DataFrame", spec: FeatureTable, touched: Touched) -> "DataFrame":
-    """The feature table's own rows of touched groups."""
-    assert spec.grain is not None
-    return _semi_join(frame, touched, {column: quote(column) for column in spec.grain.columns}, spec.event_time)
-
-
-def _semi_join(frame: "DataFrame", touched: Touched, expressions: dict[str, str], event_time: str) -> "DataFrame":
-    from pyspark.sql.connect import functions as F
-
-    if touched.ranges is not None:
-        frame = frame.where(column_condition(expressions[event_time], touched.ranges) or "true")
-    keyed = frame.select("*", *(F.expr(expression).alias(f"__{column}") for column, expression in expressions.items()))
-    groups = touched.groups.select(*(F.col(column).alias(f"__touched_{column}") for column in expressions))
-    pairs = {column: (F.col(f"__{column}"), F.col(f"__touched_{column}")) for column in expressions}
-    same = [a.eqNullSafe(b) if column in touched.nullable else a == b for column, (a, b) in pairs.items()]
-    joined = keyed.join(F.broadcast(groups), same, "left_semi")
-    return joined.drop(*(f"__{column}" for column in expressions))
