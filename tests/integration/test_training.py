@@ -15,10 +15,13 @@ import pandas as pd
 import pytest
 import yaml
 from deltalake import write_deltalake
+from mlflow import MlflowClient
+from mlflow.entities import Run
 
 from penstock.errors import ServiceError
 from penstock.features.training_set import TrainingSet
 from penstock.profiles import Profile
+from penstock.spec.environment import Environment, Limits
 from penstock.spec.functions import load_function
 from penstock.training import ScoringError, TrainingError
 from penstock.training.card import card_model
@@ -69,6 +72,12 @@ def boosted(training, tuning, parameters):
     import lightgbm
     return lightgbm.LGBMClassifier(n_estimators=10, n_jobs=1, verbosity=-1, **parameters).fit(
         training.features, training.label)
+
+def folded(training, tuning, parameters):
+    from sklearn.ensemble import HistGradientBoostingClassifier
+    assert training.prediction_time.max() < tuning.prediction_time.min()
+    label = 1 - training.label if parameters["flip"] else training.label
+    return HistGradientBoostingClassifier(max_iter=5, categorical_features="from_dtype").fit(training.features, label)
 
 def broken(training, tuning, parameters):
     raise ValueError("no luck")
@@ -128,6 +137,9 @@ SPEC = {
         ),
         "days": model_values("regress", "sklearn", "regression", parameters={"max_iter": 20, "max_features": 0.5}),
         "boosted": model_values("boosted", "lightgbm"),
+        "folded": model_values(
+            "folded", "sklearn", trials=8, folds=3, parameters={"flip": 0}, search={"flip": {"choice": [0, 1]}}
+        ),
         "broken": model_values("broken", "lightgbm"),
         "mislabelled": model_values("classify", "sklearn"),
         "unknown_flavor": model_values("classify", "crayons"),
@@ -254,6 +266,7 @@ def test_a_run_holds_metrics_pictures_and_a_description(run, registered):
     plots = {item.path for item in client.list_artifacts(run.info.run_id, "plots")}
     assert plots == {f"plots/{name}.png" for name in PICTURES}
     names = {item.path for item in client.list_artifacts(run.info.run_id)}
+    assert {item.path for item in client.list_artifacts(run.info.run_id, "tuning")} == {"tuning/history.png"}
     assert {"trials.csv", "importance.csv", "profile.json", "description.md", "evaluation", "model_card.md"} <= names
     assert run.data.metrics["log_loss"] < run.data.metrics["heuristic_log_loss"]
     assert run.data.metrics["cost"] < run.data.metrics["heuristic_cost"]
@@ -491,7 +504,61 @@ def test_a_killed_training_is_given_up_and_made_anew(shop, trained):
     states = {run.info.run_id: (run.info.status, ABANDONED in run.data.tags) for run in runs}
     assert states.pop(again.run_id) == ("FINISHED", False)
     assert list(states.values()) == [("FAILED", True)]
-    assert again.metrics == trained.metrics
+    assert (again.metrics, again.parameters, again.tuning) == (trained.metrics, trained.parameters, trained.tuning)
+    children = trials_of(client, again.run_id)
+    assert [child.data.tags["mlflow.runName"] for child in children] == ["trial 1", "trial 2", "trial 3"]
+    # the first trial is the killed try's: it was not made again
+    assert children[0].info.end_time < client.get_run(again.run_id).info.start_time < children[1].info.end_time
+    frame = orders("classification")
+    answers = [load_scorer_from(shop, made.model_uri).predict(frame) for made in (again, trained)]
+    np.testing.assert_array_equal(*answers)
+
+
+def trials_of(client: MlflowClient, run_id: str) -> list[Run]:
+    experiment = client.get_run(run_id).info.experiment_id
+    children = client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{run_id}'")
+    return sorted(children, key=lambda child: child.info.end_time)
+
+
+def test_each_trial_is_a_nested_run(run, trained):
+    from mlflow import MlflowClient
+
+    children = trials_of(MlflowClient(), run.info.run_id)
+    assert len(children) == trained.tuning.trials == 3
+    values = [child.data.metrics["log_loss"] for child in children]
+    assert min(values) == values[trained.tuning.chosen] == run.data.metrics["tune_log_loss"]
+    assert children[0].data.params == {"learning_rate": "0.2"}
+    assert children[1].data.params.keys() == {"learning_rate", "num_leaves"}
+    assert {child.info.status for child in children} == {"FINISHED"}
+
+
+def test_a_recorded_model_is_made_again_by_one_fit_with_its_parameters(shop, trained):
+    again = train_model(shop, PROJECT, "late", training_set(shop, "late"), parameters=trained.parameters)
+    assert again.run_id != trained.run_id
+    assert (again.parameters, again.metrics) == (trained.parameters, trained.metrics)
+    assert (again.tuning.search, again.tuning.trials, again.tuning.seed) == ("given", 1, trained.tuning.seed)
+    frame = orders("classification")
+    answers = [load_scorer_from(shop, made.model_uri).predict(frame) for made in (again, trained)]
+    np.testing.assert_array_equal(*answers)
+
+
+def test_folds_in_time_and_pruning_reach_the_record(shop):
+    from mlflow import MlflowClient
+
+    found = train_model(shop.with_(environment=without_limits(shop)), PROJECT, "folded", training_set(shop, "folded"))
+    children = trials_of(MlflowClient(), found.run_id)
+    assert found.tuning.folds == 3
+    assert len(children) == 8
+    states = [child.info.status for child in children]
+    assert "KILLED" in states  # given up: it learned the opposite
+    best = children[found.tuning.chosen]
+    folds = MlflowClient().get_metric_history(best.info.run_id, "fold_log_loss")
+    assert len(folds) == 3
+    assert best.data.metrics["log_loss"] == pytest.approx(np.mean([fold.value for fold in folds]))
+
+
+def without_limits(workspace: Workspace) -> Environment:
+    return workspace.environment.model_copy(update={"limits": Limits()})
 
 
 @pytest.mark.parametrize("model", ["days", "boosted"])

@@ -7,7 +7,7 @@ import pytest
 
 from penstock.spec.project import Training
 from penstock.training import TrainingError
-from penstock.training.blocks import Boundaries, check_split, split
+from penstock.training.blocks import Boundaries, check_split, folds, split
 
 AS_OF = datetime(2024, 3, 31, tzinfo=UTC)
 
@@ -72,3 +72,19 @@ def test_an_empty_block_is_named_with_its_boundary():
     early = rows().assign(prediction_time=lambda frame: frame.prediction_time - pd.Timedelta("12D"))
     with pytest.raises(TrainingError, match="hold-out block is empty.*2024-03-26T00:00:00Z.*longer"):
         check_split(split(early, Boundaries.of(spec, AS_OF)), spec, "p.t@1")
+
+
+def test_folds_are_blocks_before_the_hold_out_each_learned_from_what_lies_before_it():
+    spec = training(folds=3)
+    found = folds(split(rows(), Boundaries.of(spec, AS_OF)), spec, "p.t@1")
+    days = [(fold.tuning.prediction_time.min().day, fold.tuning.prediction_time.max().day) for fold in found]
+    assert days == [(26, 6), (7, 16), (17, 26)]
+    assert [len(fold.training) for fold in found] == [25, 35, 45]
+    for fold in found:
+        assert fold.training.prediction_time.max() < fold.tuning.prediction_time.min()
+
+
+def test_too_many_folds_are_refused_with_counts():
+    spec = training(folds=6)
+    with pytest.raises(TrainingError, match=r"fold 5 of 6 has 5 rows to train on .*Declare fewer training.folds"):
+        folds(split(rows(), Boundaries.of(spec, AS_OF)), spec, "p.t@1")

@@ -93,11 +93,32 @@ class Notification(Spec):
     )
 
 
+class Search(StrEnum):
+    """How much of a model's search space is tried."""
+
+    WIDE = "wide"
+    BEST = "best"
+
+
 class Limits(Spec):
     """Bounds on the size of work, so that dev is quick."""
 
-    training_rows: int | None = Field(default=None, ge=100, description="newest rows of a training set; all by default")
+    training_rows: int | None = Field(
+        default=None, ge=100, description="most rows of a training set, chosen by training.sampling; all by default"
+    )
+    training_memory_gb: float | None = Field(
+        default=None,
+        gt=0,
+        description="most memory that a training set may take; what is free on the machine by default",
+    )
     trials: int | None = Field(default=None, ge=1, description="most tuning trials")
+    tuning_minutes: float | None = Field(
+        default=None, gt=0, description="after so many minutes of trials no further one begins; no limit by default"
+    )
+    search: Search = Field(
+        default=Search.WIDE,
+        description="wide: all of training.search; best: only the options of training.best, where a model has some",
+    )
 
 
 class OnlineStoreKind(StrEnum):

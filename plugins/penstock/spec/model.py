@@ -99,6 +99,13 @@ class SearchRange(Spec):
         return self
 
 
+class Sampling(StrEnum):
+    """Which rows stay where the environment's `limits.training_rows` are fewer than there are."""
+
+    NEWEST = "newest"
+    RANDOM = "random"
+
+
 class Training(Spec):
     """How a candidate is made.
 
@@ -106,7 +113,9 @@ class Training(Spec):
     and returns a fitted model that MLflow can log. The training set is cut in time: train, tune, hold out.
     """
 
-    function: DottedName = Field(description="function(training, tuning, parameters) -> fitted model")
+    function: DottedName = Field(
+        description="function(training, tuning, parameters) -> fitted model; an argument named `report` is for pruning"
+    )
     task: Task = Field(default=Task.CLASSIFICATION, description="what is predicted")
     flavor: str = Field(
         default="lightgbm", description="MLflow flavour of the model: lightgbm, sklearn, xgboost, pytorch, …"
@@ -124,7 +133,27 @@ class Training(Spec):
     )
     parameters: dict[str, Any] = Field(default_factory=dict, description="fixed parameters for the function")
     search: dict[str, SearchRange] = Field(default_factory=dict, description="parameters that tuning chooses")
+    best: list[dict[str, Any]] = Field(
+        default_factory=list,
+        description="options that proved best, each a value for every parameter of `search`; an environment with "
+        "`limits.search: best` tries these only",
+    )
     trials: int = Field(default=6, ge=1, description="tuning budget; the environment may lower it")
+    folds: int = Field(
+        default=1,
+        ge=1,
+        le=20,
+        description="cross-validation in time: a trial counts by its mean on so many blocks before hold_out, each "
+        "`tune` long, and each learned from what lies before it",
+    )
+    pruning: bool = Field(
+        default=True, description="whether trials that fall behind the median of earlier ones are given up early"
+    )
+    sampling: Sampling = Field(
+        default=Sampling.NEWEST,
+        description="which rows stay where `limits.training_rows` is less: the newest of all, or random ones of the "
+        "training block, beside whole tuning and hold-out blocks",
+    )
     seed: int = Field(default=7, description="seed of everything that draws lots")
     metric: str = Field(description="what tuning optimises: a built-in metric or one of `metrics`")
     metrics: dict[Name, DottedName] = Field(

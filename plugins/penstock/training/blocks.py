@@ -99,6 +99,36 @@ def split(frame: "pd.DataFrame", boundaries: Boundaries, newest_rows: int | None
     )
 
 
+@dataclass(frozen=True)
+class Fold:
+    """Rows to learn from, and the later ones to judge by."""
+
+    training: "pd.DataFrame"
+    tuning: "pd.DataFrame"
+
+
+def folds(found: Split, training: Training, table: str) -> list[Fold]:
+    """`training.folds` blocks of length `training.tune`, oldest first; the last is the split's own tuning block.
+
+    Each is learned from everything before it. Raises TrainingError where the oldest has too little to learn from.
+    """
+    made = [Fold(found.training, found.tuning)]
+    rows, end = found.training, parse_as_of(found.boundaries.tune_after)
+    for number in range(2, training.folds + 1):
+        start = end - training.tune
+        time = rows[PREDICTION_TIME]
+        fold = Fold(rows[time <= start], rows[(time > start) & (time <= end)])
+        if len(fold.training) < training.minimum_rows or not len(fold.tuning):
+            raise TrainingError(
+                f"{table}: fold {number} of {training.folds} has {len(fold.training)} rows to train on up to "
+                f"{to_text(start)} and {len(fold.tuning)} to judge by: training.minimum_rows is "
+                f"{training.minimum_rows}. Declare fewer training.folds, a shorter training.tune or a longer window"
+            )
+        made.insert(0, fold)
+        rows, end = fold.training, start
+    return made
+
+
 def check_split(found: Split, training: Training, table: str) -> None:
     """Raises TrainingError where the blocks are too small, or their labels cannot be learned from."""
     limits = found.boundaries

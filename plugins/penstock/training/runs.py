@@ -64,8 +64,11 @@ def experiment_id(client: "MlflowClient", name: str) -> str:
     return str(found.experiment_id)
 
 
-def run_key(workspace: Workspace, project: LoadedProject, model_name: str, training_set: TrainingSet) -> str:
-    """What decides whether two trainings are the same: DAG run, data, declaration, project code, limits.
+def run_key(
+    workspace: Workspace, project: LoadedProject, model_name: str, training_set: TrainingSet,
+    parameters: dict[str, Any] | None = None,
+) -> str:  # fmt: skip
+    """What decides whether two trainings are the same: DAG run, data, declaration, code, limits, given parameters.
 
     A finished run with this key is what training again would make; after a change of the code or the
     declaration the key is another.
@@ -78,6 +81,7 @@ def run_key(workspace: Workspace, project: LoadedProject, model_name: str, train
         "code": _code_digest(project.folder),
         "limits": workspace.environment.limits.model_dump(mode="json"),
         "library": penstock.__version__,
+        "parameters": parameters,
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
 

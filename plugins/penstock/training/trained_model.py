@@ -10,6 +10,23 @@ FILE_NAME = "trained_model.json"
 
 
 @dataclass(frozen=True)
+class Tuning:
+    """How the parameters were found, as it came out; with them and the seed one fit makes the model again.
+
+    search: `wide`, `best` (of training.best), `declared` (nothing to choose) or `given`. seed: of everything that
+    draws lots. chosen: the number of the best of the trials (from 0). folds: blocks that a trial was measured on.
+    stopped: why fewer trials were made than planned.
+    """
+
+    search: str = "declared"
+    seed: int = 7
+    trials: int = 1
+    chosen: int = 0
+    folds: int = 1
+    stopped: str | None = None
+
+
+@dataclass(frozen=True)
 class TrainedModel:
     """A finished training run; JSON values throughout, also kept in the run as trained_model.json.
 
@@ -30,6 +47,7 @@ class TrainedModel:
     rows: RowCounts
     newest_rows: int | None
     label_mean: float
+    tuning: Tuning = Tuning()
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""
@@ -42,5 +60,6 @@ class TrainedModel:
             "training_set": TrainingSet(**values["training_set"]),
             "boundaries": Boundaries(**values["boundaries"]),
             "rows": RowCounts(**values["rows"]),
+            "tuning": Tuning(**values.get("tuning", {})),
         }
         return cls(**{**values, **nested})

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from typing import Any
 
 from penstock.spec.checks.scope import Scope
 from penstock.spec.faults import Fault, YamlPath, suggestion
@@ -55,8 +56,39 @@ def _training(scope: Scope, path: YamlPath, training: Training) -> Iterator[Faul
         yield scope.fault(
             (*path, "window"), "leaves nothing to train on beside tune and hold_out", "make it longer than both"
         )
+    elif training.window is not None and training.window <= training.folds * training.tune + training.hold_out:
+        yield scope.fault(
+            (*path, "folds"), f"{training.folds} folds leave nothing of the window to train on beside hold_out",
+            "declare fewer folds, a shorter tune or a longer window",
+        )  # fmt: skip
     for name, search in training.search.items():
         yield from _search(scope, (*path, "search", name), search)
+    for index, option in enumerate(training.best):
+        if option in training.best[:index]:
+            yield scope.fault((*path, "best", index), "the same option stands above", "remove one of them")
+        yield from _option(scope, (*path, "best", index), option, training)
+
+
+def _option(scope: Scope, path: YamlPath, option: dict[str, Any], training: Training) -> Iterator[Fault]:
+    for name in training.search:
+        if name not in option:
+            yield scope.fault(path, f"the option lacks {name!r}, which is searched for", f"add `{name}: …`")
+    for name, value in option.items():
+        if name not in training.search:
+            hint = suggestion(name, training.search, "searched parameters")
+            yield scope.fault((*path, name), f"{name!r} is not searched for", f"{hint}, or set it under parameters")
+        elif not _lies_in(value, training.search[name]):
+            yield scope.fault(
+                (*path, name), f"{value!r} lies outside of the range that is searched",
+                f"widen search.{name}, or correct the option",
+            )  # fmt: skip
+
+
+def _lies_in(value: Any, search: SearchRange) -> bool:
+    if search.choice is not None:
+        return value in search.choice
+    low, high = search.integer or search.number or (0, 0)
+    return isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
 
 
 def _search(scope: Scope, path: YamlPath, search: SearchRange) -> Iterator[Fault]:

@@ -1,0 +1,77 @@
+"""Trials as nested MLflow runs: one child run each, from which an interrupted study is put together again."""
+
+import json
+import logging
+import time
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from penstock.training.trials import Trial, TrialState
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+logger = logging.getLogger(__name__)
+
+STUDY = "penstock.study"  # the run key of the training that a trial belongs to
+TRIAL = "penstock.trial"
+_PARENT = "mlflow.parentRunId"
+_REPORTED = "reported_"
+_MOST_AT_ONCE = 1000  # metrics that MLflow takes in one request
+_STATUS = {TrialState.COMPLETE: "FINISHED", TrialState.PRUNED: "KILLED", TrialState.UNDEFINED: "FAILED"}
+
+
+@dataclass(frozen=True)
+class TrialRuns:
+    """The trials of one study, below one run."""
+
+    client: "MlflowClient"
+    experiment_id: str
+    parent_run_id: str
+    study: str
+    metric: str
+
+    def earlier(self) -> list[Trial]:
+        """The first trials of this study that an interrupted run left, in order; they move below this run."""
+        found: dict[int, tuple[Trial, Run]] = {}
+        for run in self.client.search_runs([self.experiment_id], f"tags.`{STUDY}` = '{self.study}'", max_results=5000):
+            if run.info.status in _STATUS.values() and TRIAL in run.data.tags:
+                trial = self._trial(run)
+                found.setdefault(trial.number, (trial, run))
+        trials: list[Trial] = []
+        while len(trials) in found:
+            trial, run = found[len(trials)]
+            self.client.set_tag(run.info.run_id, _PARENT, self.parent_run_id)
+            trials.append(trial)
+        if trials:
+            logger.info("an interrupted study goes on: %d of its trials are there", len(trials))
+        return trials
+
+    def keep(self, trial: Trial) -> None:
+        """Adds a trial that has just ended as a child run, complete once it is no longer running."""
+        from mlflow.entities import Metric, Param
+
+        now = int(time.time() * 1000)
+        facts = {name: value for name, value in asdict(trial).items() if name != "steps"}
+        tags = {
+            _PARENT: self.parent_run_id, STUDY: self.study, TRIAL: json.dumps(facts),
+            "mlflow.runName": f"trial {trial.number + 1}",
+        }  # fmt: skip
+        run = self.client.create_run(self.experiment_id, start_time=now - int(trial.seconds * 1000), tags=tags)
+        metrics = [Metric(f"{_REPORTED}{self.metric}", value, now, step) for step, value in trial.steps.items()]
+        metrics += [Metric(f"fold_{self.metric}", value, now, number) for number, value in enumerate(trial.folds)]
+        if trial.value is not None:
+            metrics.append(Metric(self.metric, trial.value, now, 0))
+        params = [Param(name, str(value)) for name, value in trial.parameters.items()]
+        self.client.log_batch(run.info.run_id, params=params)
+        for start in range(0, len(metrics), _MOST_AT_ONCE):
+            self.client.log_batch(run.info.run_id, metrics=metrics[start : start + _MOST_AT_ONCE])
+        self.client.set_terminated(run.info.run_id, _STATUS[trial.state], now)
+
+    def _trial(self, run: "Run") -> Trial:
+        facts = json.loads(run.data.tags[TRIAL])
+        name = f"{_REPORTED}{self.metric}"
+        history = self.client.get_metric_history(run.info.run_id, name) if name in run.data.metrics else []
+        steps = {metric.step: metric.value for metric in sorted(history, key=lambda metric: metric.step)}
+        return Trial(**{**facts, "state": TrialState(facts["state"]), "steps": steps})
