@@ -51,6 +51,17 @@ $(STAMP): requirements.txt pyproject.toml
 	VIRTUAL_ENV=$(CURDIR)/$(VENV) "$$uv" pip install --quiet --no-deps -e .; \
 	touch $@
 
+# The libraries that models may be trained with and Penstock itself does without; only tests of the contract need them.
+LIBRARIES := $(VENV)/.penstock-libraries
+.PHONY: setup-libraries
+setup-libraries: $(LIBRARIES) ## add PyTorch and XGBoost to .venv: 2 GB to download, 4 GB on disk (Linux)
+
+$(LIBRARIES): requirements-libraries.txt $(STAMP)
+	@echo "Installing requirements-libraries.txt"; \
+	uv=$$(command -v uv || echo $(BIN)/uv); \
+	VIRTUAL_ENV=$(CURDIR)/$(VENV) "$$uv" pip install --quiet --no-deps -r requirements-libraries.txt; \
+	touch $@
+
 .PHONY: up
 up: setup ## start the local stack: Spark Connect, MLflow, Airflow
 	@$(PENSTOCK) up
@@ -68,7 +79,7 @@ demo: setup ## run the whole loop on the reference project; leaves the stack up
 	@$(PENSTOCK) demo
 
 .PHONY: test
-test: setup ## run every test
+test: setup-libraries ## run every test
 	@$(PYTEST) tests
 
 .PHONY: test-unit
@@ -76,7 +87,7 @@ test-unit: setup ## tests without services and data
 	@$(PYTEST) tests/unit
 
 .PHONY: test-integration
-test-integration: setup ## tests on real Spark, Delta and MLflow
+test-integration: setup-libraries ## tests on real Spark, Delta and MLflow
 	@$(PYTEST) tests/integration
 
 .PHONY: test-e2e
@@ -111,6 +122,8 @@ bench-features: setup ## compare the feature store with the references; writes d
 requirements: setup ## compile requirements.in to requirements.txt (exact versions)
 	@command -v uv >/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	@uv pip compile --quiet --no-header --python-version 3.11 --output-file requirements.txt requirements.in
+	@uv pip compile --quiet --no-header --python-version 3.11 --universal --constraints requirements.txt \
+	  --excludes requirements-libraries.excludes --output-file requirements-libraries.txt requirements-libraries.in
 
 .PHONY: clean
 clean: down ## stop the stack, remove its state and the caches; keep .venv

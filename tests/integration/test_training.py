@@ -138,7 +138,7 @@ SPEC = {
         "days": model_values("regress", "sklearn", "regression", parameters={"max_iter": 20, "max_features": 0.5}),
         "boosted": model_values("boosted", "lightgbm"),
         "folded": model_values(
-            "folded", "sklearn", trials=8, folds=3, parameters={"flip": 0}, search={"flip": {"choice": [0, 1]}}
+            "folded", "sklearn", trials=8, folds=3, seed=1, parameters={"flip": 0}, search={"flip": {"choice": [0, 1]}}
         ),
         "broken": model_values("broken", "lightgbm"),
         "mislabelled": model_values("classify", "sklearn"),
