@@ -35,11 +35,6 @@ def test_blocks_are_counted_back_from_as_of_and_a_boundary_belongs_to_the_block_
     assert found.boundaries.trained_until == "2024-03-26T00:00:00Z"
 
 
-def test_a_limit_keeps_the_newest_rows():
-    found = split(rows(), Boundaries.of(training(), AS_OF), newest_rows=20)
-    assert (found.rows.training, found.rows.tuning, found.rows.hold_out) == (5, 10, 5)
-
-
 def test_rows_after_as_of_are_in_no_block():
     late = rows().assign(prediction_time=lambda frame: frame.prediction_time + pd.Timedelta("1D"))
     assert split(late, Boundaries.of(training(), AS_OF)).rows.hold_out == 5

@@ -198,7 +198,7 @@ def read_training_set(training_set: TrainingSet) -> "pd.DataFrame":
     """The rows of a training set, sorted by prediction time and the columns before it."""
     from penstock.lakehouse.small_tables import read
 
-    return _sorted(read(training_set.path, version=training_set.version), training_set.timestamp_key)
+    return in_order(read(training_set.path, version=training_set.version), training_set.timestamp_key)
 
 
 def labelled_rows(
@@ -223,7 +223,7 @@ def labelled_rows(
     with workspace.spark() as spark, on_demand.named_failures():
         frame, columns = _rows(workspace, spark, project_name, definition, inputs, as_of, after)
         found = frame.select(*map(quote, columns)).toPandas()
-    return _sorted(utc_timestamps(found), PREDICTION_TIME)
+    return in_order(utc_timestamps(found), PREDICTION_TIME)
 
 
 def entity_rows(
@@ -324,7 +324,8 @@ def _labelled(
     return labelled, list(dict.fromkeys(own))
 
 
-def _sorted(frame: "pd.DataFrame", time: str) -> "pd.DataFrame":
+def in_order(frame: "pd.DataFrame", time: str) -> "pd.DataFrame":
+    """Rows sorted by prediction time, and of one time by the columns before it."""
     before = list(frame.columns[: list(frame.columns).index(time)])
     return frame.sort_values([time, *before], kind="stable", ignore_index=True)
 

@@ -1,16 +1,20 @@
 """The three blocks in time of a training set: train, tune, hold out."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from penstock.clock import parse_as_of, to_text
 from penstock.spec.project import Task, Training
 from penstock.training.errors import TrainingError
+from penstock.training.matrices import to_matrix
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
+    from pyspark.sql.connect.dataframe import DataFrame
+
+    from penstock.training.spark_ml import SparkSide
 
 PREDICTION_TIME = "prediction_time"
 LABEL = "label"
@@ -31,9 +35,23 @@ class Block:
     label: "np.ndarray"
     prediction_time: "pd.Series"
     weight: "np.ndarray | None" = None
+    side: "SparkSide | None" = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return len(self.features)
+
+    def matrix(self) -> "np.ndarray":
+        """The features as float32 of shape (n, k): a category is its position from 0, null is NaN."""
+        return to_matrix(self.features)
+
+    def spark(self) -> "DataFrame":
+        """The features (strings and doubles, null for missing), `label` and `prediction_time` as a Spark DataFrame.
+
+        Raises TrainingError unless training.flavor is spark.
+        """
+        if self.side is None:
+            raise TrainingError("blocks are Spark DataFrames only where training.flavor is spark")
+        return self.side.frame(self.features, label=self.label, prediction_time=self.prediction_time)
 
 
 @dataclass(frozen=True)
@@ -83,10 +101,8 @@ class Split:
         return RowCounts(len(self.training), len(self.tuning), len(self.hold_out))
 
 
-def split(frame: "pd.DataFrame", boundaries: Boundaries, newest_rows: int | None = None) -> Split:
-    """The blocks of a training set that is sorted by prediction time; of its `newest_rows` only, if given."""
-    if newest_rows is not None:
-        frame = frame.iloc[-newest_rows:]
+def split(frame: "pd.DataFrame", boundaries: Boundaries) -> Split:
+    """The blocks of a training set that is sorted by prediction time."""
     time = frame[PREDICTION_TIME]
     tune_after, hold_out_after, until = (
         parse_as_of(text) for text in (boundaries.tune_after, boundaries.hold_out_after, boundaries.until)

@@ -6,7 +6,7 @@ import logging
 import random
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from penstock.training.errors import TrainingError
 from penstock.training.feature_columns import FeatureColumns
 from penstock.training.metrics import evaluate_metrics
 from penstock.training.predictors import predict
+from penstock.training.spark_ml import SparkModel, SparkSide
 from penstock.training.trials import Fitted, Report, unheard
 
 if TYPE_CHECKING:
@@ -35,9 +36,9 @@ class FittingFold:
     tuning: Block
 
     @classmethod
-    def of(cls, fold: Fold, columns: FeatureColumns) -> "FittingFold":
+    def of(cls, fold: Fold, columns: FeatureColumns, side: SparkSide | None) -> "FittingFold":
         """The rows as blocks, with the columns of their own training part."""
-        return cls(block(fold.training, columns), block(fold.tuning, columns))
+        return cls(_block(fold.training, columns, side), _block(fold.tuning, columns, side))
 
 
 class Fitter:
@@ -69,8 +70,10 @@ class Fitter:
         training = self._spec.training
         given = {"report": report} if self._takes_report else {}
         try:
-            with _seeded(training.seed, training.flavor):
+            with _seeded(training.seed, training.flavor), _place(fold.training.side):
                 model = self._function(fold.training, fold.tuning, dict(parameters), **given)
+            if fold.training.side is not None:
+                model = SparkModel(model, fold.training.side)
             answer = predict(model, fold.tuning.features, training.task)
         except PenstockError:
             raise
@@ -85,9 +88,13 @@ class Fitter:
         return model, found.values.get(training.metric)
 
 
-def block(rows: "pd.DataFrame", columns: FeatureColumns) -> Block:
-    """Rows of a training set as a training function gets them."""
-    return Block(columns.prepare(rows), rows[LABEL].to_numpy(dtype="float64"), rows[PREDICTION_TIME])
+def _block(rows: "pd.DataFrame", columns: FeatureColumns, side: SparkSide | None) -> Block:
+    label = rows[LABEL].to_numpy(dtype="float64")
+    return Block(columns.prepare(rows), label, rows[PREDICTION_TIME], side=side)
+
+
+def _place(side: SparkSide | None) -> AbstractContextManager[None]:
+    return nullcontext() if side is None else side.current()
 
 
 @contextmanager

@@ -5,16 +5,20 @@ import inspect
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from penstock.spec.project import ColumnType, Training
 from penstock.training.errors import TrainingError
 from penstock.training.feature_columns import FeatureColumns
 from penstock.training.feature_spec import FILE_NAME
+from penstock.training.spark_ml import save_spark_model
+from penstock.training.torch_models import save_module
 
 if TYPE_CHECKING:
     import pandas as pd
-    from mlflow.models import ModelSignature
+    from mlflow.models import Model, ModelSignature
+    from mlflow.models.model import ModelInfo
 
 EXAMPLE_ROWS = 3
 
@@ -37,28 +41,56 @@ def log_native_model(parts: ModelParts, training: Training) -> str:
     Raises TrainingError for an unknown flavour, or one that this model is not of.
     """
     flavor = _flavor(training.flavor)
-    options: dict[str, Any] = {
-        "name": "model",
-        "signature": _signature(parts.columns),
-        # without requirements MLflow spends seconds on guessing them
-        "pip_requirements": pinned_requirements(training.requirements) or flavor.get_default_pip_requirements(),
-        **_trusted_types(flavor, parts.model),
-    }
-    if not parts.columns.categorical:
-        # MLflow tries an example on its plain python_function, which knows no pandas categories
-        options["input_example"] = parts.columns.prepare(parts.example)
+    # without requirements MLflow spends seconds on guessing them
+    requirements = pinned_requirements(training.requirements) or flavor.get_default_pip_requirements()
     with tempfile.TemporaryDirectory() as folder:
         spec, rows = Path(folder, FILE_NAME), Path(folder, "example_rows.json")
         spec.write_text(parts.feature_spec_json, encoding="utf-8")
         parts.example[parts.columns.names].to_json(rows, orient="records", indent=1)
+        given = {"pip_requirements": requirements, "extra_files": [str(spec), str(rows)]}
         try:
-            info = flavor.log_model(parts.model, extra_files=[str(spec), str(rows)], **options)
+            if training.flavor in _WRITERS:
+                info = _log_folder(parts, training.flavor, given)
+            else:
+                info = flavor.log_model(parts.model, **given, **_options(flavor, parts))
         except Exception as error:  # each library refuses a foreign model in its own way
             raise TrainingError(
                 f"{type(parts.model).__module__}.{type(parts.model).__name__} cannot be logged as "
                 f"training.flavor {training.flavor}: {type(error).__name__}: {str(error)[:300]}"
             ) from error
     return str(info.model_uri)
+
+
+def _options(flavor: Any, parts: ModelParts) -> dict[str, Any]:
+    options = {"name": "model", "signature": _signature(parts.columns), **_trusted_types(flavor, parts.model)}
+    if not parts.columns.categorical:
+        # MLflow tries an example on its plain python_function, which knows no pandas categories
+        options["input_example"] = parts.columns.prepare(parts.example)
+    return options
+
+
+def _write_torch(parts: ModelParts, path: Path, mlflow_model: "Model", **given: Any) -> None:
+    save_module(parts.model, path, mlflow_model, example=parts.columns.prepare(parts.example), **given)
+
+
+def _write_spark(parts: ModelParts, path: Path, mlflow_model: "Model", **given: Any) -> None:
+    save_spark_model(parts.model, path, mlflow_model, **given)
+
+
+_WRITERS = {"pytorch": _write_torch, "spark": _write_spark}
+"""Flavours whose models take more to be written than their MLflow flavour does."""
+
+
+def _log_folder(parts: ModelParts, name: str, given: dict[str, Any]) -> "ModelInfo":
+    """Logs a model whose folder is written here, as MLflow's own flavours do."""
+    from mlflow.models import Model
+
+    def save_model(path: str, mlflow_model: Model, **_: Any) -> None:
+        mlflow_model.signature = _signature(parts.columns)
+        _WRITERS[name](parts, Path(path), mlflow_model, **given)
+
+    writer = SimpleNamespace(save_model=save_model, __name__=f"mlflow.{name}")
+    return Model.log(artifact_path=None, name="model", flavor=writer)
 
 
 def pinned_requirements(packages: list[str]) -> list[str]:
@@ -89,10 +121,10 @@ def _flavor(name: str) -> Any:
         log_model = getattr(flavor, "log_model", None)
     except ModuleNotFoundError as error:
         raise TrainingError(f"training.flavor {name}: {error}. Add the package to requirements.in") from error
-    if log_model is None or "extra_files" not in inspect.signature(log_model).parameters:
+    if log_model is None or not (name in _WRITERS or "extra_files" in inspect.signature(log_model).parameters):
         raise TrainingError(
             f"training.flavor {name!r} is no MLflow flavour that stores a model with extra files: use lightgbm, "
-            "sklearn, xgboost, or another that does"
+            "sklearn, xgboost, pytorch, spark, or another that does"
         )
     return flavor
 

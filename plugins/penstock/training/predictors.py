@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.spec.project import Task
 from penstock.training.errors import ScoringError
+from penstock.training.torch_models import ask_module, is_module
 
 if TYPE_CHECKING:
     import numpy as np
@@ -14,7 +15,8 @@ def predict(model: Any, features: "pd.DataFrame", task: Task) -> "np.ndarray":
     """float64 of length n: the probability of label 1, or the number predicted.
 
     model: anything with `predict_proba` (the column of class 1 is taken) or `predict` (LightGBM's Booster,
-    scikit-learn's and Keras' models), or XGBoost's Booster. features: n prepared rows.
+    scikit-learn's, Keras' and Spark ML's models), XGBoost's Booster, or a PyTorch module, which gets the matrix of
+    features. features: n prepared rows.
     Raises ScoringError where the model has neither, or answers with another number of values.
     """
     import numpy as np
@@ -33,6 +35,8 @@ def predict(model: Any, features: "pd.DataFrame", task: Task) -> "np.ndarray":
 
 
 def _ask(model: Any, features: "pd.DataFrame", task: Task) -> Any:
+    if is_module(model):
+        return ask_module(model, features)
     if task is Task.CLASSIFICATION and hasattr(model, "predict_proba"):
         return model.predict_proba(features)[:, _positive_column(model)]
     if type(model).__module__.startswith("xgboost") and type(model).__name__ == "Booster":

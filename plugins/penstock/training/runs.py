@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import penstock
-from penstock.features.training_set import TrainingSet, read_training_set
+from penstock.features.training_set import TrainingSet
 from penstock.lakehouse.records import code_version
 from penstock.spec.loading import LoadedProject
-from penstock.spec.project import Model
-from penstock.training.blocks import Split, split
+from penstock.spec.project import Model, Sampling
+from penstock.training.blocks import Split
 from penstock.training.errors import TrainingError
+from penstock.training.loading import RowLimit, load_split
 from penstock.training.mlflow_client import outages, quiet
 from penstock.training.scoring import Scorer, load_scorer_from
 from penstock.training.trained_model import FILE_NAME, TrainedModel
@@ -154,9 +155,10 @@ class TrainingRun:
     @cached_property
     def split(self) -> Split:
         """The blocks that the model was trained with, read again from the recorded table version."""
-        kept = self.trained.training_set
-        frame = read_training_set(replace(kept, path=self.workspace.addresses.readable(kept.table)))
-        return split(frame, self.trained.boundaries, self.trained.newest_rows)
+        trained, kept = self.trained, self.trained.training_set
+        here = replace(kept, path=self.workspace.addresses.readable(kept.table))
+        limit = RowLimit(trained.newest_rows, Sampling(trained.sampling), trained.tuning.seed)
+        return load_split(here, trained.boundaries, limit, self.workspace.environment.limits.training_memory_gb)
 
     @cached_property
     def scorer(self) -> Scorer:

@@ -2,7 +2,7 @@
 
 import json
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,8 @@ from penstock.training.feature_columns import FeatureColumns
 from penstock.training.feature_spec import PATH_IN_MODEL
 from penstock.training.mlflow_client import outages, quiet
 from penstock.training.predictors import predict
+from penstock.training.spark_ml import FLAVOR as SPARK
+from penstock.training.spark_ml import StoredSparkModel
 from penstock.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -78,7 +80,10 @@ def load_scorer_from(workspace: Workspace, model_uri: str) -> Scorer:
     quiet()
     workspace.mlflow()
     connections = workspace.resolved
-    return _load(connections.registry_uri or connections.mlflow_uri, connections.mlflow_uri, model_uri)
+    scorer = _load(connections.registry_uri or connections.mlflow_uri, connections.mlflow_uri, model_uri)
+    if isinstance(scorer.native_model, StoredSparkModel):
+        return replace(scorer, native_model=scorer.native_model.bound(workspace, scorer.feature_spec["project"]))
+    return scorer
 
 
 @lru_cache(maxsize=_MOST_KEPT)
@@ -107,6 +112,8 @@ def _native_model(folder: Path, model_uri: str) -> Any:
     if not flavors:
         raise ScoringError(f"{model_uri} has no flavour of its own, only python_function: log it in its library's")
     try:
+        if flavors[0] == SPARK:
+            return StoredSparkModel.of(folder)
         return getattr(mlflow, flavors[0]).load_model(str(folder))
     except Exception as error:  # libraries raise whatever they like on a file that they cannot read
         raise ScoringError(

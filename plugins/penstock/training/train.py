@@ -5,17 +5,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from penstock.clock import parse_as_of
-from penstock.features.training_set import TrainingSet, read_training_set
+from penstock.features.training_set import TrainingSet
 from penstock.spec.loading import LoadedProject
 from penstock.spec.project import Model
-from penstock.training.blocks import LABEL, Boundaries, Fold, Split, check_split, folds, split
+from penstock.training.blocks import LABEL, Boundaries, Fold, Split, check_split, folds
 from penstock.training.feature_columns import FeatureColumns, fit_columns
 from penstock.training.feature_spec import feature_spec
 from penstock.training.fitting import Fitter, FittingFold
+from penstock.training.loading import RowLimit, load_split
 from penstock.training.metrics import is_lower_better
 from penstock.training.model_files import EXAMPLE_ROWS, ModelParts, log_native_model
 from penstock.training.run_inputs import log_inputs
 from penstock.training.runs import RUN_KEY, experiment_id, finished_run, lineage_tags, run_key, to_json, tracking
+from penstock.training.spark_ml import SparkSide, learning_side
 from penstock.training.trained_model import FILE_NAME, TrainedModel, Tuning
 from penstock.training.trial_runs import TrialRuns
 from penstock.training.tuning import Budget, Tuned, tune
@@ -72,9 +74,12 @@ def train_model(
         candidate = _prepare(workspace, project, model_name, training_set, parameters)
         tags = lineage_tags(workspace, project, model_name, training_set, candidate.rows.boundaries.trained_until)
         name = f"{model_name} {training_set.as_of}"
-        with mlflow.start_run(experiment_id=experiment, run_name=name, tags={**tags, RUN_KEY: key}) as run:
+        with (
+            mlflow.start_run(experiment_id=experiment, run_name=name, tags={**tags, RUN_KEY: key}) as run,
+            learning_side(workspace, project_name, candidate.spec.training) as side,
+        ):
             trials = TrialRuns(client, experiment, run.info.run_id, key, candidate.spec.training.metric)
-            return _train(candidate, client, run.info.run_id, trials)
+            return _train(candidate, client, run.info.run_id, trials, side)
 
 
 def _prepare(
@@ -83,7 +88,8 @@ def _prepare(
 ) -> _Candidate:  # fmt: skip
     spec, limits = project.model(model_name), workspace.environment.limits
     boundaries = Boundaries.of(spec.training, parse_as_of(training_set.as_of))
-    rows = split(read_training_set(training_set), boundaries, limits.training_rows)
+    limit = RowLimit.of(spec.training, limits)
+    rows = load_split(training_set, boundaries, limit, limits.training_memory_gb)
     table = f"{training_set.table}@{training_set.version}"
     check_split(rows, spec.training, table)
     logger.info("%s: %s", table, rows.rows)
@@ -93,12 +99,14 @@ def _prepare(
     return _Candidate(workspace, project, model_name, training_set, rows, older, columns, budget)
 
 
-def _train(candidate: _Candidate, client: "MlflowClient", run_id: str, trials: TrialRuns) -> TrainedModel:
+def _train(
+    candidate: _Candidate, client: "MlflowClient", run_id: str, trials: TrialRuns, side: SparkSide | None
+) -> TrainedModel:
     training, budget = candidate.spec.training, candidate.budget
     log_inputs(client, run_id, candidate.workspace, candidate.training_set)
     tuned = tune(
         training,
-        Fitter(candidate.project, candidate.spec, _fitting_folds(candidate)),
+        Fitter(candidate.project, candidate.spec, _fitting_folds(candidate, side)),
         budget,
         lower_is_better=is_lower_better(candidate.spec, training.metric),
         earlier=trials.earlier() if budget.trials > 1 else [],
@@ -125,6 +133,7 @@ def _train(candidate: _Candidate, client: "MlflowClient", run_id: str, trials: T
         boundaries=boundaries,
         rows=candidate.rows.rows,
         newest_rows=candidate.workspace.environment.limits.training_rows,
+        sampling=str(training.sampling),
         label_mean=float(candidate.rows.training[LABEL].mean()),
         tuning=_tuning(candidate, tuned),
     )
@@ -132,13 +141,14 @@ def _train(candidate: _Candidate, client: "MlflowClient", run_id: str, trials: T
     return trained
 
 
-def _fitting_folds(candidate: _Candidate) -> list[FittingFold]:
+def _fitting_folds(candidate: _Candidate, side: SparkSide | None) -> list[FittingFold]:
+    workspace, project, spec = candidate.workspace, candidate.project.name, candidate.spec
     older = [
-        FittingFold.of(fold, fit_columns(candidate.workspace, candidate.project.name, candidate.spec, fold.training))
+        FittingFold.of(fold, fit_columns(workspace, project, spec, fold.training), side)
         for fold in candidate.older_folds
     ]
     newest = Fold(candidate.rows.training, candidate.rows.tuning)
-    return [*older, FittingFold.of(newest, candidate.columns)]
+    return [*older, FittingFold.of(newest, candidate.columns, side)]
 
 
 def _tuning(candidate: _Candidate, tuned: Tuned) -> Tuning:

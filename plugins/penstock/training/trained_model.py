@@ -31,7 +31,8 @@ class TrainedModel:
     """A finished training run; JSON values throughout, also kept in the run as trained_model.json.
 
     model_uri: `models:/<id>`. metrics: of the tuning block, by names `tune_<metric>`. parameters: those of
-    the best trial. label_mean: of the training block. newest_rows: the environment's limit, None for all.
+    the best trial. label_mean: of the training block. newest_rows: the environment's limit, None for all; sampling:
+    which rows those are.
     """
 
     run_id: str
@@ -48,6 +49,7 @@ class TrainedModel:
     newest_rows: int | None
     label_mean: float
     tuning: Tuning = Tuning()
+    sampling: str = "newest"
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""

@@ -1,0 +1,158 @@
+"""The contract of model code with each library: tuned, trained, registered, through the gates, and scored."""
+
+import json
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from penstock.features.training_set import TrainingSet, build_training_set
+from penstock.inference.batch import score_batch
+from penstock.registry.stages import current_production
+from penstock.runner import Request, run_pipeline
+from penstock.training.evaluate import evaluate_model
+from penstock.training.explain import explain_model
+from penstock.training.profile import profile_model
+from penstock.training.register import register_model
+from penstock.training.scoring import load_scorer
+from penstock.training.train import train_model
+from penstock.workspace import Connections, Workspace
+from tests.integration.refreshing import copy_root, moment, refresh, rows
+
+PROJECT = "library_parks"
+AS_OF, LATER = "2024-02-10", "2024-02-11"
+LIBRARIES = {
+    "sklearn": {"search": {"C": {"float": [0.1, 10.0], "log": True}}},
+    "lightgbm": {"search": {"num_leaves": {"int": [4, 15]}}},
+    "xgboost": {"search": {"max_depth": {"int": [2, 5]}}},
+    "pytorch": {"parameters": {"learning_rate": 0.01}, "search": {"learning_rate": {"float": [0.003, 0.03]}}},
+    "spark": {"parameters": {"maxIter": 10}, "search": {"regParam": {"float": [0.0, 0.1]}}},
+}
+REQUIREMENTS = {"sklearn": "scikit-learn", "xgboost": "xgboost-cpu", "pytorch": "torch", "spark": "pyspark"}
+
+
+@pytest.fixture(scope="module")
+def parks(stack: Connections, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """The second project with a model for each library, refreshed until a day after as_of."""
+    folder = tmp_path_factory.mktemp("libraries")
+    root = copy_root(folder)
+    project = root / "include/projects" / PROJECT
+    (root / "include/projects/wind_parks").rename(project)
+    (project / "models/libraries.py").write_text(Path(__file__).with_name("library_models.py").read_text())
+    declaration = yaml.safe_load((project / "project.yaml").read_text())
+    energy = declaration["models"].pop("energy")
+    declaration["name"] = PROJECT
+    declaration["models"] = {f"by_{name}": _model(energy, name) for name in LIBRARIES}
+    (project / "project.yaml").write_text(yaml.safe_dump(declaration, sort_keys=False))
+    found = Workspace.open("dev", root)
+    place = found.environment.lakehouse.model_copy(update={"root": str(folder / "lakehouse")})
+    changes = {"lakehouse": place, "replay_clock": None}
+    workspace = found.with_(environment=found.environment.model_copy(update=changes), connections=stack)
+    refresh(workspace, AS_OF, PROJECT)
+    return workspace
+
+
+def _model(energy: dict, name: str) -> dict:
+    training = {
+        "function": f"models.libraries.with_{name}", "flavor": name, "metric": "log_loss", "tune": "7d",
+        "hold_out": "7d", "trials": 2, "minimum_rows": 100,
+        "requirements": [REQUIREMENTS.get(name, name), "pandas", "numpy"], **LIBRARIES[name],
+    }  # fmt: skip
+    return {
+        **energy, "label": {"name": "much", "table": "yields", "expression": "energy > 30"}, "training": training,
+        "promotion": {"metric": "log_loss", "minimum_rows": 50}, "monitoring": {},
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def training_set(parks: Workspace) -> TrainingSet:
+    """The rows are the same for all of the models."""
+    return build_training_set(parks, PROJECT, "by_sklearn", moment(AS_OF))
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_a_model_of_each_library_is_trained_passes_the_gates_and_scores(
+    parks: Workspace, training_set: TrainingSet, library: str
+) -> None:
+    model = f"by_{library}"
+    trained = train_model(parks, PROJECT, model, training_set)
+    assert trained.tuning.trials == 2
+    for step in (evaluate_model, explain_model, profile_model):
+        found = step(parks, PROJECT, model, trained.run_id)
+    assert found.metrics["log_loss"] < 0.3  # the mean label reaches 0.69
+    version = register_model(parks, PROJECT, model, trained.run_id).version
+    request = Request(PROJECT, model, moment(AS_OF), version, approved_by="the test", reason=library)
+    said: list[str] = []
+    run_pipeline(parks, "model_promotion", request, lambda name, text, _: said.append(f"{name}: {text}"))
+    assert current_production(parks, PROJECT, model) == version, said
+
+    refresh(parks, LATER, PROJECT)
+    batch = score_batch(parks, PROJECT, model, moment(LATER))
+    keys = ["park", "turbine", "starts_at"]
+    predictions = rows(parks, f"{model}_predictions", keys, PROJECT)
+    assert len(predictions) == batch.rows > 0
+    assert predictions["prediction"].between(0, 1).all()
+    truth = predictions.merge(rows(parks, "yields", keys, PROJECT), on=keys)
+    said_much = truth["prediction"] > 0.5
+    assert (said_much == (truth["energy"] > 30)).mean() > 0.85
+
+
+def test_the_same_rows_and_seed_make_the_same_pytorch_model(parks: Workspace, training_set: TrainingSet) -> None:
+    first = train_model(parks, PROJECT, "by_pytorch", training_set)
+    again = train_model(parks, PROJECT, "by_pytorch", training_set, parameters=first.parameters)
+    assert again.run_id != first.run_id
+    assert again.metrics == first.metrics
+
+
+def test_a_pytorch_model_is_stored_without_pickle_and_asked_by_mlflow_alone(parks: Workspace) -> None:
+    import mlflow
+    import torch
+
+    version = current_production(parks, PROJECT, "by_pytorch")
+    scorer = load_scorer(parks, f"{PROJECT}.by_pytorch", version)
+    folder = Path(mlflow.artifacts.download_artifacts(f"models:/{PROJECT}.by_pytorch/{version}"))
+    assert [file.name for file in (folder / "data").iterdir()] == ["model.pt2"]
+    assert zipfile.is_zipfile(folder / "data/model.pt2")
+    example = scorer.prepare(_example(folder))
+    module = mlflow.pytorch.load_model(str(folder))
+    with torch.no_grad():
+        from penstock.training.matrices import to_matrix
+
+        plain = module(torch.from_numpy(to_matrix(example))).numpy()
+    np.testing.assert_allclose(scorer.predict(_example(folder)), plain, rtol=1e-6)
+    signature = mlflow.models.Model.load(str(folder)).signature
+    assert signature.inputs.input_names() == scorer.columns.names
+
+
+def test_a_spark_model_is_json_and_parquet_and_leaves_nothing_in_the_lakehouse(parks: Workspace) -> None:
+    import mlflow
+
+    version = current_production(parks, PROJECT, "by_spark")
+    folder = Path(mlflow.artifacts.download_artifacts(f"models:/{PROJECT}.by_spark/{version}"))
+    assert mlflow.models.Model.load(str(folder)).flavors["spark"]["model_data"] == "sparkml"
+    files = [
+        file for file in (folder / "sparkml").rglob("*") if file.is_file() and not file.name.startswith((".", "_"))
+    ]
+    assert files
+    assert {file.suffix for file in files} <= {".parquet", ".txt", ""}
+    left = [item.name for item in Path(parks.environment.lakehouse.root, PROJECT).iterdir() if "_spark" in item.name]
+    assert left == []
+
+
+def test_a_spark_model_answers_each_row_in_its_place(parks: Workspace) -> None:
+    version = current_production(parks, PROJECT, "by_spark")
+    scorer = load_scorer(parks, f"{PROJECT}.by_spark", version)
+    frame = rows(parks, "by_spark_predictions", ["starts_at", "park", "turbine"], PROJECT)
+    one_way = scorer.predict(frame)
+    other_way = scorer.predict(frame[::-1])
+    np.testing.assert_array_equal(one_way, other_way[::-1])
+    np.testing.assert_allclose(one_way, frame["prediction"], rtol=1e-12)
+    assert len(np.unique(one_way)) > 10
+
+
+def _example(folder: Path):
+    import pandas as pd
+
+    return pd.DataFrame(json.loads((folder / "extra_files/example_rows.json").read_text()))
