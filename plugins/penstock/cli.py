@@ -17,6 +17,7 @@ from rich.table import Table
 from penstock.commands import online, releases
 from penstock.commands import quarantine as quarantine_commands
 from penstock.commands import suite as suite_commands
+from penstock.commands import tuning as tuning_commands
 from penstock.commands import webhook as webhook_commands
 from penstock.commands.lineage import lineage as lineage_command
 from penstock.commands.maintain import maintain
@@ -228,6 +229,9 @@ _webhook.command(name="set")(explains_errors(webhook_commands.set_))
 _webhook.command()(explains_errors(webhook_commands.rotate))
 _webhook.command()(explains_errors(webhook_commands.test))
 app.add_typer(_webhook, name="webhook")
+_tuning = typer.Typer(help="Parameters of models.", no_args_is_help=True, callback=lambda: None)
+_tuning.command()(explains_errors(tuning_commands.best))
+app.add_typer(_tuning, name="tuning")
 
 
 @app.command()

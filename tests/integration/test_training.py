@@ -1,5 +1,6 @@
 """Training against a real MLflow server, on a synthetic project with numbers, whole numbers, strings and nulls."""
 
+import copy
 import json
 import os
 import shutil
@@ -21,19 +22,22 @@ from mlflow.entities import Run
 from penstock.errors import ServiceError
 from penstock.features.training_set import TrainingSet
 from penstock.profiles import Profile
-from penstock.spec.environment import Environment, Limits
+from penstock.spec.environment import Environment, Limits, Search
 from penstock.spec.functions import load_function
 from penstock.training import ScoringError, TrainingError
+from penstock.training.best_options import best_options
+from penstock.training.blocks import LABEL
 from penstock.training.card import card_model
 from penstock.training.evaluate import evaluate_model
 from penstock.training.explain import explain_model
 from penstock.training.predictors import predict
 from penstock.training.profile import profile_model
 from penstock.training.register import RegisteredVersion, register_model
-from penstock.training.runs import ABANDONED
+from penstock.training.runs import ABANDONED, open_run, tracking
 from penstock.training.scoring import load_scorer, load_scorer_from
 from penstock.training.train import train_model
 from penstock.training.trained_model import TrainedModel
+from penstock.training.trial_runs import TrialRuns
 from penstock.workspace import Connections, Lineage, Workspace
 
 PROJECT = f"shop_{uuid.uuid4().hex[:8]}"  # the registry may be shared with others
@@ -137,6 +141,7 @@ SPEC = {
         ),
         "days": model_values("regress", "sklearn", "regression", parameters={"max_iter": 20, "max_features": 0.5}),
         "boosted": model_values("boosted", "lightgbm"),
+        "sampled": model_values("boosted", "lightgbm", sampling="random"),
         "folded": model_values(
             "folded", "sklearn", trials=8, folds=3, seed=1, parameters={"flip": 0}, search={"flip": {"choice": [0, 1]}}
         ),
@@ -540,6 +545,55 @@ def test_a_recorded_model_is_made_again_by_one_fit_with_its_parameters(shop, tra
     frame = orders("classification")
     answers = [load_scorer_from(shop, made.model_uri).predict(frame) for made in (again, trained)]
     np.testing.assert_array_equal(*answers)
+
+
+def test_the_best_options_of_dev_are_all_that_is_tried_where_an_environment_wants_these(shop, trained):
+    found = best_options(shop, PROJECT, "late", most=2)
+    tuned = TrialRuns.of(MlflowClient(), MlflowClient().get_run(found.run_id), "log_loss")
+    assert found.trials == len(tuned) == 3
+    assert found.options[0] == {"num_leaves": min(tuned[1:], key=lambda trial: trial.value).parameters["num_leaves"]}
+    declared = yaml.safe_load(found.to_yaml())["best"]
+    assert declared == found.options
+
+    file = shop.project(PROJECT).folder / "project.yaml"
+    changed = copy.deepcopy(SPEC)
+    changed["models"]["late"]["training"]["best"] = declared
+    limits = shop.environment.limits.model_copy(update={"search": Search.BEST})
+    prod = shop.with_(environment=shop.environment.model_copy(update={"limits": limits}))
+    file.write_text(yaml.safe_dump(changed))
+    try:
+        made = train_model(prod, PROJECT, "late", training_set(shop, "late"))
+    finally:
+        file.write_text(yaml.safe_dump(SPEC))
+    assert (made.tuning.search, made.tuning.trials) == ("best", 2)
+    tried = [
+        trial.parameters for trial in TrialRuns.of(MlflowClient(), MlflowClient().get_run(made.run_id), "log_loss")
+    ]
+    assert tried == [{"learning_rate": 0.2, **option} for option in declared]
+    assert made.parameters == tried[0]
+
+
+def test_without_a_tuning_there_are_no_best_options(shop):
+    with pytest.raises(TrainingError, match=f"{PROJECT}.unknown_flavor was not tuned in dev yet"):
+        best_options(shop, PROJECT, "unknown_flavor")
+
+
+def test_random_rows_are_recorded_and_read_again_the_same(shop):
+    limits = shop.environment.limits.model_copy(update={"training_rows": 2_500})
+    small = shop.with_(environment=shop.environment.model_copy(update={"limits": limits}))
+    found = train_model(small, PROJECT, "sampled", training_set(shop, "sampled"))
+    with tracking(small) as client:
+        run = open_run(small, client, PROJECT, "sampled", found.run_id)
+        assert run.split.rows == found.rows
+        assert run.split.training[LABEL].mean() == found.label_mean
+    assert (found.sampling, sum(asdict(found.rows).values())) == ("random", 2_500)
+
+
+def test_a_training_set_that_does_not_fit_is_refused(shop):
+    limits = shop.environment.limits.model_copy(update={"training_memory_gb": 1e-4})
+    small = shop.with_(environment=shop.environment.model_copy(update={"limits": limits}))
+    with pytest.raises(TrainingError, match=rf"{PROJECT}.late_training_set@0: 4,000 rows .* limits.training_rows"):
+        train_model(small, PROJECT, "late", training_set(shop, "late"))
 
 
 def test_folds_in_time_and_pruning_reach_the_record(shop):

@@ -32,6 +32,14 @@ class TrialRuns:
     study: str
     metric: str
 
+    @classmethod
+    def of(cls, client: "MlflowClient", run: "Run", metric: str) -> list[Trial]:
+        """The trials below a finished run, in order."""
+        found = cls(client, run.info.experiment_id, run.info.run_id, "", metric)
+        children = client.search_runs([run.info.experiment_id], f"tags.`{_PARENT}` = '{run.info.run_id}'")
+        trials = [found._trial(child) for child in children if TRIAL in child.data.tags]
+        return sorted(trials, key=lambda trial: trial.number)
+
     def earlier(self) -> list[Trial]:
         """The first trials of this study that an interrupted run left, in order; they move below this run."""
         found: dict[int, tuple[Trial, Run]] = {}
