@@ -40,7 +40,7 @@ def log_native_model(parts: ModelParts, training: Training) -> str:
     `extra_files/feature_spec.json` and `extra_files/example_rows.json` (raw rows, as the scorer takes them).
     Raises TrainingError for an unknown flavour, or one that this model is not of.
     """
-    flavor = _flavor(training.flavor)
+    flavor = find_flavor(training.flavor)
     # without requirements MLflow spends seconds on guessing them
     requirements = pinned_requirements(training.requirements) or flavor.get_default_pip_requirements()
     with tempfile.TemporaryDirectory() as folder:
@@ -113,7 +113,8 @@ def pinned_requirements(packages: list[str]) -> list[str]:
     return pinned
 
 
-def _flavor(name: str) -> Any:
+def find_flavor(name: str) -> Any:
+    """MLflow's module of a flavour. Raises TrainingError where it is unknown, or its library is not installed."""
     import mlflow
 
     flavor = getattr(mlflow, name, None)

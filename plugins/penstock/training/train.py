@@ -14,7 +14,7 @@ from penstock.training.feature_spec import feature_spec
 from penstock.training.fitting import Fitter, FittingFold
 from penstock.training.loading import RowLimit, load_split
 from penstock.training.metrics import is_lower_better
-from penstock.training.model_files import EXAMPLE_ROWS, ModelParts, log_native_model
+from penstock.training.model_files import EXAMPLE_ROWS, ModelParts, find_flavor, log_native_model
 from penstock.training.run_inputs import log_inputs
 from penstock.training.runs import RUN_KEY, experiment_id, finished_run, lineage_tags, run_key, to_json, tracking
 from penstock.training.spark_ml import SparkSide, learning_side
@@ -103,6 +103,7 @@ def _train(
     candidate: _Candidate, client: "MlflowClient", run_id: str, trials: TrialRuns, side: SparkSide | None
 ) -> TrainedModel:
     training, budget = candidate.spec.training, candidate.budget
+    find_flavor(training.flavor)  # before hours of tuning
     log_inputs(client, run_id, candidate.workspace, candidate.training_set)
     tuned = tune(
         training,
