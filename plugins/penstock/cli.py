@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from penstock.commands import online, releases
+from penstock.commands import compliance, online, releases
 from penstock.commands import quarantine as quarantine_commands
 from penstock.commands import suite as suite_commands
 from penstock.commands import tuning as tuning_commands
@@ -180,6 +180,8 @@ app.command()(explains_errors(maintain))
 app.command()(explains_errors(stream))
 for _release in (releases.rollback, releases.freeze, releases.unfreeze, releases.allow):
     app.command()(explains_errors(_release))
+app.command()(explains_errors(compliance.checks))
+app.command()(explains_errors(compliance.adopt))
 
 
 @app.command()

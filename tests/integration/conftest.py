@@ -11,6 +11,9 @@ import pytest
 
 from penstock.spec.environment import OnlineStoreKind, OnlineStoreSpec
 from penstock.workspace import Connections, Workspace
+from tests.integration.plant import make_plant, plant, trained
+
+__all__ = ["make_plant", "plant", "trained"]
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PENSTOCK = str(Path(sys.executable).parent / "penstock")

@@ -7,7 +7,7 @@ import pytest
 
 from penstock.gates import Check, Outcome, Verdict
 from penstock.registry.audit import DeploymentRow, Snapshot, State
-from penstock.registry.compliance import with_section, without_section
+from penstock.registry.compliance.record import with_section, without_section
 from penstock.registry.history import ROLLS_BACK, production_stack
 from penstock.registry.stages import Stage, derive_stage
 

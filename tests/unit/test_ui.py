@@ -170,7 +170,10 @@ class TestRights:
     def _without_rights(self, pages: TestClient) -> None:
         app.dependency_overrides[get_user] = lambda: SimpleAuthManagerUser(username="eve", role=None)
 
-    @pytest.mark.parametrize("path", ["", "tables/shop/orders", "tables/nothing/orders", "models/shop/comes_back"])
+    @pytest.mark.parametrize(
+        "path",
+        ["", "tables/shop/orders", "tables/nothing/orders", "models/shop/comes_back", "compliance/shop/comes_back/1"],
+    )
     def test_gets_403_and_whom_to_ask(self, pages: TestClient, path: str) -> None:
         answer = pages.get(f"/penstock/{path}")
         assert answer.status_code == 403
@@ -345,6 +348,24 @@ class TestModel:
         text = pages.get("/penstock/models/shop/comes_back").text
         for part in ("all well", "<strong>loads</strong>: asks for 3", "better than guessing", "the heuristic", "ada"):
             assert part in text
+
+    def test_compliance_of_a_version_with_evidence_and_distribution(
+        self, pages: TestClient, workspace: Workspace
+    ) -> None:
+        assert "was not checked yet" in pages.get("/penstock/compliance/shop/comes_back/2").text
+        check = {"name": "size", "outcome": "fail", "detail": "too <large>",
+                 "evidence": {"severity": "block", "severity_by": "project.yaml", "bytes": 7}}  # fmt: skip
+        series = {"name": "version 2 on shop.x@3", "rows": 900, "mean": 0.25, "shares": [0.75, 0.25]}
+        report = {"version": 2, "as_of": "2020-05-01T00:00:00Z", "run": RUN, "project": "shop", "model": "comes_back",
+                  "verdict": {"outcome": "fail", "checks": [check]},
+                  "distribution": {"edges": [0.0, 0.5, 1.0], "series": [series]}}  # fmt: skip
+        folder = Path(workspace.addresses.writable("shop._reports")) / "comes_back" / "compliance"
+        folder.mkdir(parents=True)
+        (folder / "2.json").write_text(json.dumps(report))
+        text = pages.get("/penstock/compliance/shop/comes_back/2").text
+        for part in ("too &lt;large&gt;", "(project.yaml)", "version 2 on shop.x@3", "0.5 to 1: 25.0%", "900 rows"):
+            assert part in text
+        assert pages.get("/penstock/compliance/shop/nothing/2").status_code == 404
 
     def test_an_unknown_one_says_which_there_are(self, pages: TestClient) -> None:
         answer = pages.get("/penstock/models/shop/nothing")

@@ -17,6 +17,7 @@ class SystemTable(StrEnum):
     ALERTS = "alerts"
     RETRAINING_DECISIONS = "retraining_decisions"
     TRAINING_SETS = "training_sets"
+    MODEL_ORIGINS = "model_origins"
 
 
 @dataclass(frozen=True)
@@ -187,6 +188,24 @@ SYSTEM_TABLES: dict[SystemTable, TableDefinition] = {
             "warnings": _T.STRING,
             "hash": _T.STRING,
             "created_at": _T.TIMESTAMP,
+            "run": _T.STRING,
+        },
+    ),
+    SystemTable.MODEL_ORIGINS: TableDefinition(
+        "Which model files this environment's training made, and which of others' a person adopted.",
+        ("model", "digest", "kind"),
+        {
+            "model": _T.STRING,
+            "digest": _T.STRING,
+            "kind": _T.STRING,
+            "run_id": _T.STRING,
+            "code": _T.STRING,
+            "reviewed_on": _T.STRING,
+            "decided_by": _T.STRING,
+            "reason": _T.STRING,
+            "trusts_pickle": _T.BOOLEAN,
+            **_WHEN,
+            "recorded_at": _T.TIMESTAMP,
             "run": _T.STRING,
         },
     ),

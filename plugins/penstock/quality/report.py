@@ -42,7 +42,7 @@ def write_report(workspace: Workspace, project_name: str, table: str, result: Ba
 
     Raises ServiceError where the place cannot be written.
     """
-    files, folder = _folder(workspace, project_name, table)
+    files, folder = report_place(workspace, project_name, table)
     name = f"{folder}/{_file_name(as_of)}"
     summary = {
         "project": project_name, "table": table, "as_of": to_text(as_of), "rows": result.rows,
@@ -51,8 +51,8 @@ def write_report(workspace: Workspace, project_name: str, table: str, result: Ba
     }  # fmt: skip
     try:
         files.create_dir(folder, recursive=True)
-        _write(files, f"{name}.html", to_html(result, as_of))
-        _write(files, f"{name}.json", json.dumps(summary, indent=1, default=str))
+        write_file(files, f"{name}.html", to_html(result, as_of))
+        write_file(files, f"{name}.json", json.dumps(summary, indent=1, default=str))
     except OSError as error:
         raise ServiceError(f"the report {name}.html cannot be written: {error}") from error
     return f"{name}.html"
@@ -64,7 +64,7 @@ def latest_verdict(
     """The newest verdict of a table (up to as_of) as it was written; None where it was never validated."""
     from pyarrow.fs import FileSelector
 
-    files, folder = _folder(workspace, project_name, table)
+    files, folder = report_place(workspace, project_name, table)
     last = _file_name(as_of) if as_of else None
     names = [info.base_name.removesuffix(".json")
              for info in files.get_file_info(FileSelector(folder, allow_not_found=True))
@@ -82,7 +82,7 @@ def open_failures(workspace: Workspace, project_name: str, as_of: datetime | Non
     """The tables of a project whose newest verdict (up to as_of) is a critical failure, by name."""
     from pyarrow.fs import FileSelector, FileType
 
-    files, folder = _folder(workspace, project_name)
+    files, folder = report_place(workspace, project_name)
     tables = [info.base_name for info in files.get_file_info(FileSelector(folder, allow_not_found=True))
               if info.type is FileType.Directory]  # fmt: skip
     failures = []
@@ -149,7 +149,8 @@ def _reason(reason: Mapping[str, Any]) -> str:
     return f"{reason['expectation']}({reason['column']}): {reason['value']}"
 
 
-def _folder(workspace: Workspace, project_name: str, table: str | None = None) -> "tuple[FileSystem, str]":
+def report_place(workspace: Workspace, project_name: str, table: str | None = None) -> "tuple[FileSystem, str]":
+    """Where the reports on a table (or on whatever has a folder of its own) are: a file system, and a folder of it."""
     from pyarrow.fs import FileSystem, LocalFileSystem
 
     place = workspace.addresses.writable(f"{project_name}.{FOLDER}") + (f"/{table}" if table else "")
@@ -159,7 +160,7 @@ def _folder(workspace: Workspace, project_name: str, table: str | None = None) -
     return LocalFileSystem(), place
 
 
-def _write(files: "FileSystem", path: str, text: str) -> None:
+def write_file(files: "FileSystem", path: str, text: str) -> None:
     """Readers see the old file or the new one."""
     partial = f"{path}.{uuid.uuid4().hex}.partial"
     with files.open_output_stream(partial) as stream:

@@ -33,16 +33,18 @@ def load_version(workspace: Workspace, name: str, version: int) -> Scorer:
     try:
         return load_scorer(workspace, name, version)
     except ScoringError as error:
-        if _is_outage(error):
+        if is_outage(error):
             raise ServiceError(f"{name} version {version} could not be read: {error}. Run this again") from error
         raise
 
 
 def sample_rows(
-    workspace: Workspace, registered: RegisteredModel, version: "ModelVersion", scorer: Scorer
+    workspace: Workspace, registered: RegisteredModel, version: "ModelVersion", names: list[str]
 ) -> Sample | None:
-    """The newest rows of the version's training set, else the example stored with it; None where both are gone."""
-    return _of_training_set(workspace, version, scorer.columns.names) or _stored_example(registered, version)
+    """The newest rows of the version's training set (columns `names`), else the example stored with it; None where
+    both are gone.
+    """
+    return _of_training_set(workspace, version, names) or _stored_example(registered, version)
 
 
 def _of_training_set(workspace: Workspace, version: "ModelVersion", names: list[str]) -> Sample | None:
@@ -81,7 +83,8 @@ def _stored_example(registered: RegisteredModel, version: "ModelVersion") -> Sam
     return Sample(pd.DataFrame(rows), "the example stored with the model") if rows else None
 
 
-def _is_outage(error: BaseException) -> bool:
+def is_outage(error: BaseException) -> bool:
+    """Whether MLflow did not answer, as against an answer that something is wrong."""
     import requests
     from mlflow.exceptions import MlflowException
 

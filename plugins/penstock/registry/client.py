@@ -117,6 +117,17 @@ class RegisteredModel:
             if math.isfinite(value) and not name.startswith(_NOT_OF_THE_HOLD_OUT)
         }  # fmt: skip
 
+    def run_tags(self, version: "ModelVersion") -> dict[str, str] | None:
+        """The tags of the run that a version came from; None where there is no such run."""
+        run_id = self.run_id(version)
+        if run_id is None:
+            return None
+        try:
+            with self._asking(f"run {run_id}"):
+                return dict(self._client.get_run(run_id).data.tags)
+        except RegistryError:
+            return None
+
     def run_text(self, version: "ModelVersion", path: str) -> str | None:
         """The text of a file of a version's run; None where there is none."""
         run_id = self.run_id(version)

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, SecretStr, model_validator
 
 from penstock.spec.common import DottedName, Duration, Name, Spec, Text
+from penstock.spec.compliance import Code, EnvironmentCompliance
 
 LOCAL = "local"
 
@@ -196,6 +197,10 @@ class Environment(Spec):
         default_factory=dict,
         description="where tables that are `online` keep their newest values, by name; "
         "`default` is an sqlite file where it is not given",
+    )
+    code: Code = Field(default=Code(), description="which code may train models")
+    compliance: EnvironmentCompliance = Field(
+        default=EnvironmentCompliance(), description="what is asked of every version"
     )
     maintenance: Maintenance = Field(default=Maintenance(), description="how long old versions of tables are kept")
 

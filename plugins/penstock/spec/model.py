@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from penstock.spec.common import DottedName, Duration, Expression, Name, Spec, Text
+from penstock.spec.compliance import Compliance
 from penstock.spec.table import ColumnType
 
 
@@ -254,6 +255,7 @@ class Promotion(Spec):
     follow_up: FollowUp | None = Field(
         default=None, description="what happens when a new version breaks its promise; nobody looks by default"
     )
+    compliance: Compliance = Field(default=Compliance(), description="what else every version must comply with")
 
 
 class Sink(Spec):

@@ -3,7 +3,7 @@
 # penstock.lakehouse.system_tables defines them; that layer lies above this one, so a test holds the two equal.
 SYSTEM_TABLES = (
     "quarantine", "model_comparisons", "deployments", "monitoring_metrics", "alerts", "retraining_decisions",
-    "training_sets", "batch_statistics",
+    "training_sets", "batch_statistics", "model_origins",
 )  # fmt: skip
 # <model><suffix> are the tables of a model.
 MODEL_TABLE_SUFFIXES = ("_predictions", "_training_set", "_serving_log")
@@ -15,6 +15,15 @@ PREDICTION_COLUMNS = ("prediction_time", "prediction", "model_version", "as_of",
 # The built-in metrics by the task that they fit; penstock.training.metrics computes them, a test holds them equal.
 CLASSIFICATION_METRICS = ("log_loss", "roc_auc", "average_precision", "brier_score", "accuracy")
 REGRESSION_METRICS = ("rmse", "mae", "r2")
+
+# The built-in compliance checks; penstock.registry.compliance makes them, a test holds them equal. The fixed ones
+# block whatever a file says.
+FIXED_COMPLIANCE_CHECKS = ("safe_serialisation", "loads")
+COMPLIANCE_CHECKS = (
+    "description", "owner_and_limits", "model_card", "required_tags", "origin", "safe_serialisation", "requirements",
+    "signature", "size", "personal_data", "features_declared", "features_in_lakehouse", "features_fresh",
+    "feature_definitions", "loads", "scores", "input_example", "latency", "own_environment",
+)  # fmt: skip
 
 
 def model_tables(model: str) -> list[str]:

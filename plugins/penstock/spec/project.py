@@ -8,6 +8,7 @@ Spark SQL over the columns of one row.
 from pydantic import Field
 
 from penstock.spec.common import Name, Spec, Text
+from penstock.spec.compliance import Compliance
 from penstock.spec.model import (
     Bound,
     Costs,
@@ -46,6 +47,7 @@ __all__ = [
     "Bound",
     "Column",
     "ColumnType",
+    "Compliance",
     "Costs",
     "DriftMethod",
     "DriftRule",

@@ -35,6 +35,9 @@ class Column(Spec):
 
     type: ColumnType = Field(description="Spark SQL type")
     description: str = Field(default="", description="meaning and unit, for people")
+    personal: bool = Field(
+        default=False, description="personal data: no model may use the column, not even through features made from it"
+    )
 
     @model_validator(mode="before")
     @classmethod

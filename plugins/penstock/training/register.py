@@ -7,6 +7,7 @@ from penstock.training.card import card_writer
 from penstock.training.errors import TrainingError
 from penstock.training.evaluate import FOLDER
 from penstock.training.explain import DESCRIPTION
+from penstock.training.origins import record_trained
 from penstock.training.profile import PROFILE
 from penstock.training.run_version import version_of
 from penstock.training.runs import RUN_KEY, TrainingRun, open_run, tracking
@@ -43,6 +44,7 @@ def register_model(workspace: Workspace, project_name: str, model_name: str, run
             if version is None:
                 write_card(None)  # beforehand: whoever sees the version finds its card
                 _ensure_registered_model(client, run)
+                record_trained(run)
                 _create(client, run)
                 version = version_of(run)  # again: a retried request may have made a second one
             if version is None:

@@ -20,6 +20,7 @@ from penstock.training.blocks import Split
 from penstock.training.errors import TrainingError
 from penstock.training.loading import RowLimit, load_split
 from penstock.training.mlflow_client import outages, quiet
+from penstock.training.origins import NOT_IN_GIT, origin_tags
 from penstock.training.scoring import Scorer, load_scorer_from
 from penstock.training.trained_model import FILE_NAME, TrainedModel
 from penstock.workspace import Workspace
@@ -121,6 +122,7 @@ def lineage_tags(
     workspace: Workspace, project: LoadedProject, model_name: str, training_set: TrainingSet, trained_until: str
 ) -> dict[str, str]:
     """The tags of a run and of the model version that comes from it: the team's own, then Penstock's (rule 8)."""
+    code = code_version(project.folder)
     return {
         **project.spec.tags,
         **project.model(model_name).tags,
@@ -128,7 +130,8 @@ def lineage_tags(
         "penstock.model": model_name,
         "penstock.as_of": training_set.as_of,
         "penstock.trained_until": trained_until,
-        "penstock.code": code_version(project.folder) or "not in Git",
+        "penstock.code": code or NOT_IN_GIT,
+        **origin_tags(workspace, project.folder, code),
         "penstock.library": penstock.__version__,
         "penstock.run": workspace.lineage.run,
         "penstock.inputs": json.dumps(training_set.inputs, sort_keys=True),

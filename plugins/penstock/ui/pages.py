@@ -6,6 +6,7 @@ from penstock.ui.access import CurrentReader
 from penstock.ui.airflow_facts import CurrentAirflow
 from penstock.ui.cards import find_card, read_card
 from penstock.ui.catalogue import CurrentWorkspace, TableKind, check_model, find_project, find_table, known_tables
+from penstock.ui.compliance_report import compliance_report, reported_versions
 from penstock.ui.decisions import comparisons, last_window, retraining_decisions, transitions
 from penstock.ui.faults import MayNotRead, NothingYet, UnknownPage, reading
 from penstock.ui.lineage_picture import draw_lineage
@@ -93,6 +94,24 @@ def monitoring_report(
         request, "report.html", project=project, subject=known, kind="Monitoring report", name=name,
         reports=[(one, moment(one)) for one in names], when=moment(name), verdict=None,
         address=f"monitoring/{project}/{known}", about=f"models/{project}/{known}",
+    )  # fmt: skip
+
+
+@router.get("/compliance/{project}/{model}/{version}")
+def compliance_page(
+    request: Request, reader: CurrentReader, workspace: CurrentWorkspace, project: str, model: str, version: int
+) -> Response:  # fmt: skip
+    """What the compliance check found of a version."""
+    known = check_model(find_project(workspace, reader, project), model)
+    report = compliance_report(workspace, project, known, version)
+    if report is None:
+        raise NothingYet(
+            f"Version {version} of {project}.{known} was not checked yet.",
+            f"The DAG {project}.{known}.model_promotion leaves a report of each version that it takes up.",
+        )
+    return render(
+        request, "compliance.html", project=project, model=known, report=report,
+        versions=reported_versions(workspace, project, known),
     )  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 
+from penstock.spec.checks.compliance import severity_faults
 from penstock.spec.environment import LOCAL, ApprovalMode, Environment
 from penstock.spec.faults import Fault, Severity
 from penstock.spec.loading import ReadEnvironment
@@ -24,6 +25,8 @@ def check_environment(read: ReadEnvironment) -> Iterator[Fault]:
         )
     yield from _addresses(read, spec)
     yield from _roots(read, spec)
+    for place, message, remedy in severity_faults(spec.compliance.severities):
+        yield document.fault(("compliance", *place), message, remedy)
     if spec.approval.approvers and spec.approval.mode is ApprovalMode.AUTOMATIC:
         yield document.fault(
             ("approval", "approvers"), "nobody is asked where the mode is automatic",

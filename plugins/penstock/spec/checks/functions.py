@@ -12,6 +12,7 @@ _TRAIN = ("training", "tuning", "parameters")
 _METRIC = ("label", "prediction")
 _HEURISTIC = ("features",)
 _ON_DEMAND = ("inputs",)
+_COMPLIANCE = ("subject",)
 
 
 def check_functions(scope: Scope) -> Iterator[Fault]:
@@ -33,6 +34,8 @@ def _named(scope: Scope) -> Iterator[tuple[YamlPath, str, tuple[str, ...]]]:
             yield (*path, "on_demand", name, "function"), feature.function, _ON_DEMAND
         for metric, dotted_name in model.training.metrics.items():
             yield (*path, "training", "metrics", metric), dotted_name, _METRIC
+        for name, dotted_name in model.promotion.compliance.own.items():
+            yield (*path, "promotion", "compliance", "own", name), dotted_name, _COMPLIANCE
         if model.promotion.heuristic is not None:
             yield (*path, "promotion", "heuristic"), model.promotion.heuristic, _HEURISTIC
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from penstock.spec.checks.compliance import check_model_compliance
 from penstock.spec.checks.on_demand import check_on_demand
 from penstock.spec.checks.scope import Scope, Table
 from penstock.spec.faults import Fault, Severity, YamlPath, suggestion
@@ -29,6 +30,7 @@ def check_models(scope: Scope) -> Iterator[Fault]:
             yield from _lookup(scope, (*path, "lookups", index), lookup)
         yield from check_on_demand(scope, path, model, found.table)
         yield from _feature_names(scope, path, model)
+        yield from check_model_compliance(scope, path, model)
 
 
 def _entity(scope: Scope, path: YamlPath, model: Model, table: Table) -> Iterator[Fault]:

@@ -1,0 +1,43 @@
+"""Which branches hold a commit: whether code was reviewed, as far as Git knows here."""
+
+import os
+import subprocess
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+BRANCH_VARIABLE = "PENSTOCK_CODE_BRANCH"
+
+
+def reviewed_on(folder: Path, code: str | None, patterns: Sequence[str]) -> tuple[str, ...] | None:
+    """The branches with names like `patterns` that contain a commit; None where Git cannot tell here.
+
+    A branch that a remote has counts as the remote has it, so that no local branch of the same name stands in for it.
+    Outside Git (in an image) the branch that it was built from counts: PENSTOCK_CODE_BRANCH.
+    """
+    commit = (code or "").removesuffix("-dirty")
+    if not commit:
+        return None
+    if _git(folder, "cat-file", "-e", f"{commit}^{{commit}}").returncode:
+        built_from = os.environ.get(BRANCH_VARIABLE, "")
+        return (built_from,) if built_from and commit == os.environ.get("PENSTOCK_CODE_VERSION") else None
+    holding = _git(
+        folder, "for-each-ref", f"--contains={commit}", "--format=%(refname)", "refs/heads", "refs/remotes"
+    ).stdout.split()
+    existing = _git(folder, "for-each-ref", "--format=%(refname)", "refs/remotes").stdout.split()
+    on_a_remote = {_branch(name) for name in existing}
+    found = {_branch(name) for name in holding if name.startswith("refs/remotes/") or _branch(name) not in on_a_remote}
+    return tuple(sorted(name for name in found if any(fnmatchcase(name, pattern) for pattern in patterns)))
+
+
+def _branch(reference: str) -> str:
+    """`refs/heads/release/7` and `refs/remotes/origin/release/7` are the branch release/7."""
+    parts = reference.split("/")
+    return "/".join(parts[2:] if parts[1] == "heads" else parts[3:])
+
+
+def _git(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, check=False)
+    except OSError as error:  # no Git on this machine
+        return subprocess.CompletedProcess(["git"], 127, "", str(error))

@@ -1,0 +1,35 @@
+"""Loads a version where that may be done, and where it can be."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from penstock.registry.compliance.files import Unusable
+from penstock.registry.compliance.serialisation import may_be_loaded, runs_code
+from penstock.registry.compliance.spark_trial import FLAVOR, try_in_spark
+from penstock.registry.compliance.trial import Trial, try_model
+
+if TYPE_CHECKING:
+    from penstock.registry.compliance.subject import Subject
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What came of it; without a trial, obstacle says why the model was not loaded."""
+
+    trial: Trial | None
+    obstacle: str
+
+
+def attempt(subject: "Subject") -> Attempt:
+    """Loads and asks a version, unless that would run code of unknown origin. Raises ServiceError."""
+    try:
+        if not may_be_loaded(subject):
+            return Attempt(None, "it was not loaded: see safe_serialisation")
+        if subject.files.flavor == FLAVOR:
+            trial = try_in_spark(subject)
+        else:
+            trusted = bool(runs_code(subject.files)) or "skops" in str(subject.files.flavor_settings)
+            trial = try_model(subject.files, subject.sample, subject.asked, trusted=trusted)
+    except Unusable as error:
+        return Attempt(None, f"it was not loaded: {error}")
+    return Attempt(trial, "it was not tried, since it does not load")

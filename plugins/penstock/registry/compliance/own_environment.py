@@ -1,0 +1,87 @@
+"""A virtual environment made from a model's own requirements, and whether the model loads there."""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from penstock.home import state_dir
+from penstock.registry.compliance.registered import check, failed, passed, some, warned
+from penstock.registry.compliance.requirements import declared_requirements
+from penstock.registry.compliance.trial import try_model
+from penstock.spec.compliance import Severity
+
+if TYPE_CHECKING:
+    from penstock.gates import Check
+    from penstock.registry.compliance.subject import Subject
+
+_MOST_OUTPUT = 600
+
+
+class _CannotBuild(Exception):
+    """uv could not make the environment; the text says why."""
+
+
+@check("own_environment", Severity.OFF, on_loaded=True)
+def check_own_environment(subject: "Subject") -> "Check":
+    """A virtual environment made by uv from the model's requirements.txt alone loads it. Off by default, since it needs
+    uv and a package index, and takes minutes the first time; environments are kept by the hash of their requirements.
+    Only wheels are installed, and only for models of known origin, for packages can run code. Switch it on where
+    models are also used outside of Penstock: `severities: {own_environment: block}`.
+    """
+    if not (subject.provenance.is_ours or subject.provenance.adopted):
+        return warned(
+            "no environment was made, since the model's origin is unknown: its requirements may name anything"
+        )
+    declared, odd = declared_requirements(subject.files)
+    elsewhere = [*odd, *(str(wanted) for wanted in declared if wanted.url)]
+    if elsewhere or not declared:
+        return failed(f"its requirements are not from a package index: {some(elsewhere) or 'it has none'}")
+    try:
+        python = _environment(sorted(map(str, declared)), subject.asked.timeout.total_seconds())
+    except _CannotBuild as error:
+        return failed(f"its requirements cannot be installed: {error}")
+    trial = try_model(subject.files, None, subject.asked, python=str(python), trusted=True)
+    if not trial.loaded:
+        return failed(f"does not load with its own requirements alone: {trial.load_error or trial.problem}")
+    return passed(f"loads with its {len(declared)} requirements alone, in {trial.load_seconds:.2f} s")
+
+
+def _environment(requirements: list[str], timeout_seconds: float) -> Path:
+    """The interpreter of an environment with these requirements, made where there is none yet."""
+    key = hashlib.sha256("\n".join([sys.version, *requirements]).encode()).hexdigest()[:16]
+    place = state_dir() / "model_environments" / key
+    python = place / "bin" / "python"
+    if python.exists():
+        return python
+    uv = shutil.which("uv") or str(Path(sys.executable).with_name("uv"))
+    partial = place.with_name(f"{key}.{os.getpid()}.partial")
+    partial.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        _call([uv, "venv", "--quiet", "--relocatable", "--python", sys.executable, str(partial)], timeout_seconds)
+        _call(
+            [uv, "pip", "install", "--quiet", "--only-binary", ":all:", "--python", str(partial / "bin" / "python"),
+             *requirements],
+            timeout_seconds,
+        )  # fmt: skip
+        if not place.exists():
+            partial.rename(place)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return python
+
+
+def _call(words: list[str], timeout_seconds: float) -> None:
+    try:
+        done = subprocess.run(
+            words, capture_output=True, text=True, check=False, timeout=timeout_seconds, stdin=subprocess.DEVNULL
+        )
+    except OSError as error:
+        raise _CannotBuild(f"uv does not run here ({error}): install it") from error
+    except subprocess.TimeoutExpired as error:
+        raise _CannotBuild(f"it took more than {timeout_seconds:g} s (promotion.compliance.timeout)") from error
+    if done.returncode:
+        raise _CannotBuild((done.stderr or done.stdout).strip()[-_MOST_OUTPUT:])

@@ -1,0 +1,128 @@
+"""Where a version's files come from: what the lakehouse recorded of them, against the run that MLflow names."""
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from penstock.lakehouse.git import reviewed_on
+from penstock.registry.client import RegisteredModel
+from penstock.registry.compliance.files import ModelFiles
+from penstock.registry.compliance.registered import check, failed, passed
+from penstock.spec.compliance import Severity
+from penstock.spec.loading import LoadedProject
+from penstock.training.origins import Origin, OriginKind, read_origins
+from penstock.workspace import Workspace
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
+
+    from penstock.gates import Check
+    from penstock.registry.compliance.subject import Subject
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """trained: what the pipeline recorded of these files; adopted: who took responsibility for them.
+
+    problems: why they do not count as trained here from reviewed code; empty where they do.
+    """
+
+    trained: Origin | None = None
+    adopted: Origin | None = None
+    problems: tuple[str, ...] = ()
+    branches: tuple[str, ...] = field(default=())
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether this environment's pipeline made exactly these files."""
+        return self.trained is not None
+
+    @property
+    def said(self) -> str:
+        """Where it comes from, in a few words, for the tag `penstock.origin`."""
+        if self.adopted is not None:
+            return f"adopted by {self.adopted.decided_by}"
+        if self.trained is None:
+            return "elsewhere"
+        return f"trained here from {self.trained.code or 'code outside Git'}"
+
+
+def find_provenance(
+    workspace: Workspace, project: LoadedProject, model_name: str, registered: RegisteredModel,
+    version: "ModelVersion", files: ModelFiles,
+) -> Provenance:  # fmt: skip
+    """What is known about a version's files; nothing of them is loaded."""
+    found = {row.kind: row for row in read_origins(workspace, project.name, model_name, files.digest)}
+    trained, adopted = found.get(OriginKind.TRAINED), found.get(OriginKind.ADOPTED)
+    if trained is None:
+        problem = (
+            f"nothing in {project.name}.model_origins says that training in {workspace.environment.name} made these "
+            "files: they were trained elsewhere, or changed since"
+        )
+        return Provenance(None, adopted, (problem,))
+    branches = reviewed_on(project.folder, trained.code, workspace.environment.code.branches)
+    if branches is None:  # no repository here: as the run found it
+        branches = tuple(name for name in (trained.reviewed_on or "").split(", ") if name)
+    problems = [*_code_problems(workspace, trained, branches), *_run_problems(workspace, registered, version, trained)]
+    return Provenance(trained, adopted, tuple(problems), branches)
+
+
+def _code_problems(workspace: Workspace, trained: Origin, branches: tuple[str, ...]) -> list[str]:
+    if trained.code is None:
+        return ["the code that trained it is not in Git"]
+    if trained.code.endswith("-dirty"):
+        return [f"it was trained from a working tree with uncommitted changes ({trained.code[:12]}…-dirty)"]
+    wanted = workspace.environment.code.branches
+    if wanted and not branches:
+        return [f"its commit {trained.code[:12]} is on none of the reviewed branches {', '.join(wanted)}"]
+    return []
+
+
+def _run_problems(
+    workspace: Workspace, registered: RegisteredModel, version: "ModelVersion", trained: Origin
+) -> list[str]:
+    """What the MLflow run that the version names says otherwise than the lakehouse."""
+    run_id = registered.run_id(version)
+    if run_id != trained.run_id:
+        return [f"the version names the run {run_id}, but its files come from {trained.run_id}"]
+    tags = registered.run_tags(version)
+    if tags is None:
+        return [f"the run {run_id} that made it is gone from MLflow"]
+    said = {
+        "penstock.code": trained.code or "not in Git",
+        "penstock.environment": workspace.environment.name,
+    }
+    return [
+        f"its run's tag {name} is {tags.get(name)!r}, and should be {value!r}" for name, value in said.items()
+        if tags.get(name) != value
+    ]  # fmt: skip
+
+
+@check("origin", in_dev=Severity.WARN)
+def check_origin(subject: "Subject") -> "Check":
+    """Trained by this environment's pipeline from a reviewed commit: the digest of its files stands in
+    `model_origins`, its MLflow run agrees with that, its working tree was clean, and its commit is on one of the
+    environment's `code.branches` (by Git, or as the run recorded it where there is no repository). A version from
+    elsewhere, from a dirty tree or from an unreviewed commit passes only when a person adopts it: `penstock adopt`.
+    """
+    found = subject.provenance
+    evidence: dict[str, Any] = {
+        "digest": subject.files.digest, "problems": list(found.problems),
+        "code": found.trained.code if found.trained else None, "reviewed_on": list(found.branches),
+        "run_id": found.trained.run_id if found.trained else None,
+    }  # fmt: skip
+    if not found.problems:
+        assert found.trained is not None  # else there is a problem
+        where = f", reviewed on {', '.join(found.branches)}" if found.branches else ""
+        return passed(f"trained here from commit {str(found.trained.code)[:12]}{where}", **evidence)
+    why = "; ".join(found.problems)
+    if found.adopted is not None:
+        person, reason = found.adopted.decided_by, found.adopted.reason
+        evidence["adopted"] = {"decided_by": person, "reason": reason}
+        return passed(f"{person} adopted it ({reason}), although {why}", **evidence)
+    branches = " or ".join(subject.workspace.environment.code.branches) or "a commit"
+    number = subject.version.version
+    return failed(
+        f"{why}. Train it here from {branches}, or let a person take responsibility: "
+        f"penstock adopt {subject.registered.name} {number} --reason WHY",
+        **evidence,
+    )

@@ -1,0 +1,441 @@
+"""What a version must comply with, whatever its quality: every fault has a verdict that says what to do."""
+
+import json
+import os
+import pickle
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import yaml
+
+from penstock.errors import GateError, ServiceError
+from penstock.gates import Outcome
+from penstock.lakehouse.small_tables import read
+from penstock.registry.adoption import adopt_version
+from penstock.registry.audit import AuditLog
+from penstock.registry.compliance import check_compliance
+from penstock.registry.compliance.gate import open_subject
+from penstock.registry.compliance.registered import CHECKS
+from penstock.registry.compliance.serialisation import may_be_loaded
+from penstock.registry.compliance.trial import try_model
+from penstock.registry.stages import Stage, stage_of
+from penstock.spec.compliance import EnvironmentCompliance
+from penstock.spec.names import COMPLIANCE_CHECKS
+from penstock.training.origins import write_origin
+from penstock.workspace import Connections
+from tests.integration.plant import MODEL, SECOND, checks
+
+ALL_BUT = {"own_environment"}  # off unless asked for
+UNTRIED = {"scores", "input_example", "latency"}  # warn where a version is not loaded
+
+
+def failing(verdict) -> set[str]:
+    """The names of the checks that failed."""
+    return {name for name, outcome in checks(verdict).items() if outcome == "fail"}
+
+
+def found(verdict, name: str):
+    """One check of a verdict."""
+    return next(check for check in verdict.checks if check.name == name)
+
+
+def edit_compliance(plant, **values: object) -> None:
+    plant.edit(lambda spec: spec["models"][MODEL]["promotion"].update(compliance=values))
+
+
+def test_a_version_that_the_pipeline_trained_passes_every_check(plant):
+    version = plant.add("second")
+    verdict = check_compliance(*plant.about, version, SECOND)
+    assert set(checks(verdict)) == {*COMPLIANCE_CHECKS} - ALL_BUT | {"switched_off"}
+    loud = {name: outcome for name, outcome in checks(verdict).items() if outcome != "pass"}
+    assert loud.keys() <= {"model_card"}, verdict.to_markdown()
+    assert found(verdict, "origin").detail.endswith("reviewed on main")
+    assert found(verdict, "features_fresh").evidence == {"tables": {}, "severity": "warn", "severity_by": "default"}
+    assert "own_environment (default)" in found(verdict, "switched_off").detail
+    tags = plant.registered.version(version).tags
+    assert tags["penstock.compliance"] == "pass"
+    assert tags["penstock.origin"].startswith("trained here from ")
+    assert found(verdict, "latency").evidence["row_milliseconds"] > 0
+    assert found(verdict, "size").evidence["bytes"] > 1000
+
+
+def _no_signature(folder: Path) -> None:
+    spec = yaml.safe_load((folder / "MLmodel").read_text())
+    del spec["signature"]
+    (folder / "MLmodel").write_text(yaml.safe_dump(spec))
+
+
+def _edit_features(folder: Path, change: Callable[[dict], None]) -> None:
+    file = folder / "extra_files" / "feature_spec.json"
+    spec = json.loads(file.read_text())
+    change(spec)
+    file.write_text(json.dumps(spec))
+
+
+def _needs_another(table: str) -> Callable[[Path], None]:
+    return lambda folder: _edit_features(folder, lambda spec: spec["features"][-1].update(source=f"{table}.heat"))
+
+
+def _needs_weight(folder: Path) -> None:
+    _edit_features(folder, lambda spec: spec["features"].append({**spec["features"][1], "name": "weight"}))
+
+
+_FEATURES = {"features_declared", "features_in_lakehouse"}
+_NOT_LOADED = {"safe_serialisation", "loads"}
+_NO_SPEC = {"signature", "personal_data", *_FEATURES, "features_fresh", "feature_definitions", "loads"}
+
+
+@pytest.mark.parametrize(
+    ("tamper", "faults", "reason"),
+    [
+        (_no_signature, {"signature"}, "the model has no signature"),
+        (lambda f: (f / "model.lgb").write_text("nonsense"), {"loads"}, "cannot load it: LightGBMError"),
+        (lambda f: (f / "model.lgb").unlink(), {"loads"}, "a clean process cannot load it"),
+        (lambda f: (f / "MLmodel").unlink(), _NO_SPEC - _FEATURES | {"safe_serialisation"}, "has no MLmodel"),
+        (
+            lambda f: (f / "extra_files" / "feature_spec.json").unlink(), _NO_SPEC - {"features_fresh"},
+            "was not trained by Penstock",
+        ),
+        (_needs_another("dreams"), _FEATURES, "does not declare PROJECT.dreams.heat"),
+        (_needs_weight, {"signature", "scores"} | _FEATURES, "PROJECT.jobs.weight"),
+    ],
+    ids=["no signature", "broken", "no model file", "no MLmodel", "no feature_spec", "unknown table", "unknown column"],
+)  # fmt: skip
+def test_a_version_with_a_fault_is_archived_with_the_reason(plant, tmp_path, tamper, faults, reason):
+    version = plant.add_tampered(tamper, tmp_path)
+    verdict, _ = plant.through_gates(version)
+    assert failing(verdict) == faults, verdict.to_markdown()
+    assert checks(verdict)["origin"] == "warn", "tampered files are not what training made"
+    registered = plant.registered.version(version)
+    assert registered.tags["penstock.compliance"] == "fail"
+    assert reason.replace("PROJECT", plant.project) in registered.tags["penstock.compliance_reason"]
+    assert registered.tags["penstock.stage"] == "Archived"
+    assert "### compliance: fail" in registered.description
+    row = AuditLog(*plant.about).read().latest(version)
+    assert row.to_stage is Stage.ARCHIVED
+    assert reason.replace("PROJECT", plant.project) in row.reason
+    assert plant.registered.aliases() == {}
+
+
+def test_a_missing_tag_and_description_are_named_together(plant, tmp_path):
+    missing = ("penstock.code", "penstock.as_of")
+    tags = {k: v for k, v in plant.trained.versions["second"].tags.items() if k not in missing}
+    version = plant.add_tampered(lambda folder: None, tmp_path, tags=tags, description=None)
+    verdict, _ = plant.through_gates(version)
+    assert failing(verdict) == {"description", "required_tags"}
+    assert "lacks the required tag(s) penstock.as_of, penstock.code" in verdict.reason
+    again = check_compliance(*plant.about, version, SECOND)
+    assert checks(again) == checks(verdict), "its own section is no description"
+
+
+def test_a_vanished_feature_table_undeclared_limits_and_a_changed_type(plant):
+    def change(spec: dict) -> None:
+        spec["models"][MODEL].update(limits="")
+        spec["sources"]["jobs"]["columns"].update(load="float")
+
+    version = plant.add("second")
+    shutil.rmtree(Path(plant.workspace.environment.lakehouse.root) / plant.project / "machine_daily")
+    plant.edit(change)
+    verdict = check_compliance(*plant.about, version, SECOND)
+    assert failing(verdict) == {"features_in_lakehouse"}
+    assert f"{plant.project}.machine_daily (no such table)" in verdict.reason
+    assert checks(verdict)["owner_and_limits"] == checks(verdict)["features_declared"] == "warn"
+    assert "jobs.load (was double, is float)" in verdict.reason
+
+
+def test_the_verdict_is_written_once_into_the_description_of_its_author(plant):
+    version = plant.add("second")
+    own = plant.registered.version(version).description
+    for _ in range(2):
+        check_compliance(*plant.about, version, SECOND)
+    described = plant.registered.version(version).description
+    assert described.startswith(own.strip()[:200])
+    assert described.count("### compliance: ") == 1
+    assert len(described) <= 5000
+
+
+def test_without_its_training_set_it_is_tried_on_the_stored_example(plant):
+    version = plant.add("second")
+    shutil.rmtree(Path(plant.workspace.environment.lakehouse.root) / plant.trained.project)
+    verdict = check_compliance(*plant.about, version, SECOND)
+    assert found(verdict, "scores").outcome is Outcome.PASS
+    assert found(verdict, "scores").evidence["source"] == "the example stored with the model"
+
+
+def test_mlflow_down_archives_nobody(plant, monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    version = plant.add("second")
+    here = plant.workspace.resolved
+    away = plant.workspace.with_(connections=Connections(here.spark_url, "http://127.0.0.1:9"))
+    with pytest.raises(ServiceError, match="MLflow did not answer"):
+        check_compliance(away, plant.project, MODEL, version, SECOND)
+    assert stage_of(*plant.about, version) is Stage.NONE
+
+
+def test_a_candidate_of_an_unknown_model_or_project_has_a_verdict_that_says_what_to_do(plant):
+    import mlflow
+
+    for project, model, said in (
+        (plant.project, "dreams", "declares no model dreams: deploy the code that declares it"),
+        ("nowhere", "dreams", f"there is no project nowhere in {plant.workspace.root}/include/projects"),
+    ):
+        name, api = f"{project}.{model}", mlflow.MlflowClient()
+        api.create_registered_model(name)
+        version = int(api.create_model_version(name, plant.trained.versions["second"].source).version)
+        try:
+            verdict = check_compliance(plant.workspace, project, model, version, SECOND)
+            assert checks(verdict) == {"project": "fail"}
+            assert said in verdict.reason
+            assert api.get_model_version(name, str(version)).tags["penstock.compliance"] == "fail"
+        finally:
+            api.delete_registered_model(name)
+
+
+def _pickled(command: str) -> Callable[[Path], None]:
+    """Makes a scikit-learn model of it, whose pickle runs a command when it is loaded."""
+
+    class Bomb:
+        def __reduce__(self) -> tuple:
+            return os.system, (command,)
+
+    def tamper(folder: Path) -> None:
+        (folder / "model.pkl").write_bytes(pickle.dumps(Bomb()))
+        spec = yaml.safe_load((folder / "MLmodel").read_text())
+        flavor = {"pickled_model": "model.pkl", "serialization_format": "cloudpickle", "code": None}
+        spec["flavors"] = {"sklearn": flavor, "python_function": spec["flavors"]["python_function"]}
+        (folder / "MLmodel").write_text(yaml.safe_dump(spec))
+
+    return tamper
+
+
+def test_a_pickle_of_unknown_origin_is_never_loaded_and_one_that_somebody_vouches_for_is(plant, tmp_path):
+    fired = tmp_path / "fired"
+    version = plant.add_tampered(_pickled(f"touch {fired}"), tmp_path)
+    verdict = check_compliance(*plant.about, version, SECOND)
+    assert failing(verdict) == _NOT_LOADED
+    assert {checks(verdict)[name] for name in UNTRIED} == {"warn"}
+    assert "it is stored as cloudpickle" in verdict.reason
+    assert not fired.exists()
+    adopt_version(*plant.about, version, "Ann", "made by our friends", SECOND)
+    verdict = check_compliance(*plant.about, version, SECOND)
+    assert checks(verdict)["origin"] == "pass"
+    assert failing(verdict) == _NOT_LOADED, "an adoption alone vouches for no pickle"
+    assert not fired.exists()
+    adopt_version(*plant.about, version, "Ann", "I read it", SECOND, trust_pickle=True)
+    verdict = check_compliance(*plant.about, version, SECOND)
+    assert checks(verdict)["safe_serialisation"] == "pass"
+    assert fired.exists(), "now it is loaded"
+
+
+def _editing(change: Callable[[dict], None]) -> Callable[[Path], None]:
+    def tamper(folder: Path) -> None:
+        spec = yaml.safe_load((folder / "MLmodel").read_text())
+        change(spec["flavors"])
+        (folder / "MLmodel").write_text(yaml.safe_dump(spec))
+
+    return tamper
+
+
+@pytest.mark.parametrize(
+    ("tamper", "reason"),
+    [
+        (_editing(lambda f: f["lightgbm"].update(code="code")), "it brings Python code of its own (code)"),
+        (_editing(lambda f: f["lightgbm"].update(model_class="os.abort")), "its class os.abort is none of lightgbm"),
+        (_editing(lambda f: f["python_function"].update(loader_module="evil")), "MLflow would load it by evil"),
+        (_editing(lambda f: f.update(langchain=f.pop("lightgbm"))), "how MLflow's flavour langchain stores models"),
+        (lambda f: (f / "more.bin").write_bytes(pickle.dumps({"a": 1})), "it holds pickles: more.bin"),
+    ],
+    ids=["code", "class", "loader", "flavour", "hidden pickle"],
+)
+def test_other_ways_to_run_code_are_refused_before_anything_is_loaded(plant, tmp_path, tamper, reason):
+    version = plant.add_tampered(tamper, tmp_path)
+    with open_subject(*plant.about, version, SECOND) as subject:
+        answer = CHECKS["safe_serialisation"].function(subject)
+        assert answer.outcome is Outcome.FAIL
+        assert reason in answer.detail
+        assert not may_be_loaded(subject)
+
+
+def test_its_crash_timeout_and_hunger_are_verdicts(plant, tmp_path):
+    """A model whose pickle was vouched for, and that does what no model should while it is loaded."""
+    for command, limits, said in (
+        ("kill -SEGV $PPID", {}, "that loads it was ended by SIGSEGV"),
+        ("sleep 100", {"timeout": "5s"}, "was stopped after 5 s (promotion.compliance.timeout)"),
+    ):
+        edit_compliance(plant, **limits)
+        version = plant.add_tampered(_pickled(command), tmp_path)
+        adopt_version(*plant.about, version, "Ann", "try it", SECOND, trust_pickle=True)
+        verdict = check_compliance(*plant.about, version, SECOND)
+        assert failing(verdict) == {"loads"}
+        assert said in found(verdict, "loads").detail
+    edit_compliance(plant, max_memory_megabytes=256)
+    with open_subject(*plant.about, plant.add("second"), SECOND) as subject:
+        trial = try_model(subject.files, None, subject.asked)
+        assert not trial.loaded
+        assert trial.problem or trial.load_error
+
+
+def test_a_class_that_does_not_import_is_named(plant, tmp_path):
+    def tamper(folder: Path) -> None:
+        _pickled("true")(folder)
+        (folder / "model.pkl").write_bytes(b"cno.such.package\nModel\n.")
+
+    version = plant.add_tampered(tamper, tmp_path)
+    adopt_version(*plant.about, version, "Ann", "from the archive", SECOND, trust_pickle=True)
+    verdict = check_compliance(*plant.about, version, SECOND)
+    assert failing(verdict) == {"loads"}
+    assert "ModuleNotFoundError: No module named 'no'" in found(verdict, "loads").detail
+
+
+def _blocking(plant, name: str = "prod"):
+    environment = plant.workspace.environment
+    return plant.workspace.with_(
+        environment=environment.model_copy(update={"name": name, "compliance": EnvironmentCompliance()})
+    )
+
+
+def test_where_it_comes_from_blocks_outside_of_dev_until_a_person_adopts_it(plant):
+    version = plant.add("second")
+    prod = _blocking(plant)
+    with open_subject(prod, plant.project, MODEL, version, SECOND) as subject:
+        answer = CHECKS["origin"].function(subject)
+        severity = CHECKS["origin"].severity_in(prod.environment, subject.asked)
+    assert answer.outcome is Outcome.FAIL, "its run was one of dev"
+    assert f"penstock adopt {plant.project}.{MODEL} {version} --reason WHY" in answer.detail
+    assert severity == ("block", "default")
+    adopt_version(prod, plant.project, MODEL, version, "Ann", "cost a month to train", SECOND)
+    with open_subject(prod, plant.project, MODEL, version, SECOND) as subject:
+        answer = CHECKS["origin"].function(subject)
+    assert answer.outcome is Outcome.PASS
+    assert answer.detail.startswith("Ann adopted it (cost a month to train), although its run's tag")
+    rows = read(plant.workspace.addresses.readable(f"{plant.project}.model_origins"))
+    row = rows[rows.kind == "adopted"].iloc[0]
+    assert (row.decided_by, row.reason, row.trusts_pickle) == ("Ann", "cost a month to train", False)
+    with pytest.raises(GateError, match="say why"):
+        adopt_version(prod, plant.project, MODEL, version, "Ann", " ", SECOND)
+
+
+@pytest.mark.parametrize(
+    ("code", "reviewed", "said"),
+    [
+        ("c0ffee" * 6 + "c0ff-dirty", "main", "from a working tree with uncommitted changes"),
+        ("c0ffee" * 6 + "c0ff", None, "is on none of the reviewed branches main"),
+        (None, None, "the code that trained it is not in Git"),
+    ],
+    ids=["dirty", "unreviewed", "not in Git"],
+)
+def test_a_dirty_tree_and_an_unreviewed_commit_are_marked(plant, code, reviewed, said):
+    version = plant.add("second")
+    with open_subject(*plant.about, version, SECOND) as subject:
+        row = subject.provenance.trained
+        write_origin(plant.workspace, plant.project, replace(row, code=code, reviewed_on=reviewed))
+    with open_subject(*plant.about, version, SECOND) as subject:
+        answer = CHECKS["origin"].function(subject)
+    assert answer.outcome is Outcome.FAIL
+    assert said in answer.detail
+    assert "its run's tag penstock.code is" in answer.detail, "the run says something else"
+
+
+def test_tags_of_the_version_alone_prove_nothing(plant, tmp_path):
+    """The very same tags on files that training did not make."""
+    version = plant.add_tampered(lambda f: (f / "model.lgb").write_text("other"), tmp_path)
+    with open_subject(*plant.about, version, SECOND) as subject:
+        answer = CHECKS["origin"].function(subject)
+    assert plant.registered.version(version).tags["penstock.code"]
+    assert "they were trained elsewhere, or changed since" in answer.detail
+
+
+def test_personal_data_are_found_through_the_sql_of_features(plant):
+    version = plant.add("second")
+
+    def answer():
+        with open_subject(*plant.about, version, SECOND) as subject:
+            return CHECKS["personal_data"].function(subject)
+
+    assert "no column of the projects here is declared as personal" in answer().detail
+    plant.edit(lambda s: s["sources"]["outcomes"]["columns"].update(broke={"type": "boolean", "personal": True}))
+    found = answer()
+    name = plant.project
+    assert found.outcome is Outcome.FAIL
+    assert found.evidence["paths"] == [f"{name}.machine_daily.heat <- {name}.outcomes.broke"]
+    edit_compliance(plant, forbidden_columns=["jobs.load"])
+    assert answer().evidence["paths"] == [f"{name}.jobs.load"]
+    edit_compliance(plant, forbidden_columns=["jobs.machine"])
+    assert answer().outcome is Outcome.PASS, "a key of a lookup is no feature"
+    (plant.workspace.project(name).folder / "features.py").write_text("def heat(inputs):\n    return None\n")
+
+    def by_function(spec: dict) -> None:
+        spec["feature_tables"]["machine_daily"].update(function="features.heat")
+        del spec["feature_tables"]["machine_daily"]["sql"]
+        spec["models"][MODEL]["promotion"].update(compliance={"forbidden_columns": ["outcomes.broke"]})
+
+    plant.edit(by_function)
+    assert answer().outcome is Outcome.WARN
+    assert "its transformation cannot be followed, and reads" in answer().detail
+
+
+def test_features_must_be_fresh_and_defined_as_in_training(plant):
+    version = plant.add("second")
+
+    def answer(name: str, as_of=SECOND):
+        with open_subject(*plant.about, version, as_of) as subject:
+            return CHECKS[name].function(subject)
+
+    edit_compliance(plant, max_feature_age="3d")
+    assert answer("features_fresh").outcome is Outcome.PASS
+    late = answer("features_fresh", SECOND + timedelta(days=20))
+    assert late.outcome is Outcome.FAIL
+    assert "ends 10 d before as_of (at most 3d)" in late.detail
+    assert answer("feature_definitions").outcome is Outcome.PASS
+    plant.edit(lambda s: s["feature_tables"]["machine_daily"]["columns"].update(noise="double"))
+    folder = plant.workspace.project(plant.project).folder / "features"
+    sql = (folder / "machine_daily.sql").read_text()
+    (folder / "machine_daily.sql").write_text(sql.replace("AS heat", "AS heat, max(1.0) AS noise"))
+    assert answer("feature_definitions").outcome is Outcome.PASS, "a new column breaks no model"
+    (folder / "machine_daily.sql").write_text(sql.replace("avg(", "max("))
+    changed = answer("feature_definitions")
+    assert changed.outcome is Outcome.FAIL
+    assert "computed in another way today" in changed.detail
+
+
+def test_budgets_severities_and_the_projects_own_checks(plant):
+    version = plant.add("second")
+    folder = plant.workspace.project(plant.project).folder
+    (folder / "rules.py").write_text(
+        "from penstock.gates import Check, Outcome\n"
+        "def sane(subject):\n"
+        "    mean = subject.trial.predictions.mean()\n"
+        "    return Check('sane', Outcome.FAIL if mean > 0.01 else Outcome.PASS, f'mean {mean > 0}')\n"
+        "def broken(subject):\n    return 1 / 0\n"
+    )
+    edit_compliance(
+        plant, max_size_megabytes=0.000001, max_row_milliseconds=0.000001,
+        severities={"size": "warn", "latency": "block", "description": "off", "sane": "warn"},
+        own={"sane": "rules.sane", "broken": "rules.broken"},
+    )  # fmt: skip
+    strict = EnvironmentCompliance(severities={"input_example": "off"})
+    environment = plant.workspace.environment.model_copy(update={"compliance": strict})
+    verdict = check_compliance(plant.workspace.with_(environment=environment), plant.project, MODEL, version, SECOND)
+    assert failing(verdict) == {"latency", "broken"}
+    assert checks(verdict)["size"] == checks(verdict)["sane"] == "warn"
+    assert "too large: " in found(verdict, "size").detail
+    assert found(verdict, "sane").detail == "mean True"
+    assert "the check itself failed: ZeroDivisionError" in found(verdict, "broken").detail
+    assert found(verdict, "size").evidence["severity_by"] == "project.yaml"
+    off = found(verdict, "switched_off").detail
+    assert "description (project.yaml)" in off
+    assert "input_example (environment dev)" in off
+
+
+def test_requirements_are_held_against_what_runs_here(plant, tmp_path):
+    lines = "mlflow\nno-such-package==1\nnumpy==0.1\n"
+    version = plant.add_tampered(lambda f: (f / "requirements.txt").write_text(lines), tmp_path)
+    with open_subject(*plant.about, version, SECOND) as subject:
+        answer = CHECKS["requirements"].function(subject)
+    assert answer.outcome is Outcome.FAIL
+    assert answer.evidence["missing"] == ["no-such-package==1"]
+    assert answer.evidence["other"][0].startswith("numpy==0.1 (here: ")
