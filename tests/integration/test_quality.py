@@ -259,6 +259,19 @@ def test_bounds_of_moments_may_be_days(suite):
     assert json.loads(json.dumps(result.bad_rows[0].reasons))[0]["kwargs"]["min_value"] == "2013-01-01"
 
 
+@pytest.mark.parametrize("severity", ["warning", "critical"])
+def test_a_warning_about_the_table_as_a_whole_is_reported_and_a_critical_failure_stops_it(suite, severity):
+    text = (
+        f"expectations:\n  - {{type: expect_table_row_count_to_be_between, severity: {severity}, "
+        "kwargs: {min_value: 1000}}"
+    )
+    result = validate_batch(readings(), suite(text), KEYS, "readings", COLUMNS)
+    assert result.passed is (severity == "warning")
+    assert result.bad_rows == ()
+    assert "observed 600" in result.verdict.reason
+    assert ("the batch goes on" if severity == "warning" else "the table stops") in result.verdict.reason
+
+
 def test_an_expectation_that_cannot_be_evaluated_stops_the_table(suite):
     text = "expectations:\n  - {type: expect_column_values_to_be_null, severity: warning, kwargs: {column: nowhere}}"
     result = validate_batch(readings(), suite(text), KEYS, "readings", COLUMNS)

@@ -44,7 +44,7 @@ def test_a_suite_keeps_order_severity_and_lines(suite_file):
     assert suite.columns == {"temp": 3, "origin": 7}
 
 
-def test_a_table_level_expectation_is_critical_whatever_it_says(suite_file):
+def test_a_table_level_expectation_may_only_warn(suite_file):
     suite = load_suite(
         suite_file(
             "expectations:\n"
@@ -52,7 +52,7 @@ def test_a_table_level_expectation_is_critical_whatever_it_says(suite_file):
         )
     )
     assert suite.expectations[0].level is Level.TABLE
-    assert suite.expectations[0].severity is Severity.CRITICAL
+    assert suite.expectations[0].severity is Severity.WARNING
 
 
 @pytest.mark.parametrize(

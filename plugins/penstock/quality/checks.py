@@ -86,10 +86,13 @@ def finding_check(finding: Finding, bad: Sequence[BadRow], rows: int) -> Check:
         )  # fmt: skip
     if spec.level is Level.TABLE:
         observed = plain(finding.observed)
-        outcome = Outcome.PASS if finding.held else Outcome.FAIL
-        said = f"{rule} {'holds' if finding.held else 'does not hold'}: observed {_short(observed)}"
-        said += "" if finding.held else _why(spec)
-        return Check(spec.name, outcome, said, {**evidence, "observed": observed})
+        evidence["observed"] = observed
+        if finding.held:
+            return Check(spec.name, Outcome.PASS, f"{rule} holds: observed {_short(observed)}", evidence)
+        critical = spec.severity is Severity.CRITICAL
+        done = "the table stops" if critical else "the batch goes on, since it only warns"
+        said = f"{rule} does not hold: observed {_short(observed)}, {done}{_why(spec)}"
+        return Check(spec.name, Outcome.FAIL if critical else Outcome.WARN, said, evidence)
     if finding.held and not finding.sets_rows_apart:
         return _held(finding, rows, rule, evidence)
     return _failed_rows(finding, bad, rows, rule, evidence)

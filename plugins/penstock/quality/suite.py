@@ -154,7 +154,7 @@ def _expectation(item: Expectation, line: int) -> ExpectationSpec:
         pair = "column_A" in known
         kwargs.setdefault("ignore_row_if", "either_value_is_missing" if pair else "any_value_is_missing")
     spec = ExpectationSpec(
-        item.type, kwargs, item.severity if level is Level.ROW else Severity.CRITICAL, level, item.description, line,
+        item.type, kwargs, item.severity, level, item.description, line,
         item.within_mostly,
     )  # fmt: skip
     try:

@@ -80,7 +80,8 @@ def validate_batch(
 
     Always checked: `columns` (the declaration) are there with their types, `keys` are neither null (such
     rows are bad) nor repeated within the batch (the table stops). Then the suite: rows that fail a
-    row-level expectation of severity warning are bad; a critical or table-level failure stops the table.
+    row-level expectation of severity warning are bad; a critical failure stops the table, a warning about the
+    table as a whole is reported.
     An empty batch passes, unless the suite expects a number of rows. A row with a key that `accepted` says yes to
     goes on, whatever fails.
     """

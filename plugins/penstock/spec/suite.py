@@ -100,7 +100,7 @@ class Expectation(Spec):
     kwargs: dict[str, Any] = Field(default_factory=dict, description="its arguments, such as column and min_value")
     severity: Severity = Field(
         default=Severity.CRITICAL,
-        description="critical stops the table; warning sets the rows that fail apart in quarantine",
+        description="critical stops the table; warning sets rows that fail apart, and reports a failure of the table",
     )
     within_mostly: WithinMostly = Field(
         default=WithinMostly.KEEP,
