@@ -180,6 +180,7 @@ def train_and_register(workspace: Workspace, request: Request, step: Steps) -> i
 
 def model_promotion(workspace: Workspace, request: Request, step: Steps) -> None:
     """Compliance check, comparison, approval, Production (or Archived)."""
+    from penstock.registry.adoption import adoption_of
     from penstock.registry.comparison import compare_with_production
     from penstock.registry.compliance import check_compliance
     from penstock.registry.deployments import repair
@@ -209,11 +210,12 @@ def model_promotion(workspace: Workspace, request: Request, step: Steps) -> None
             f"version {version} waits in Staging: {workspace.environment.name} wants a human's approval. "
             "Answer in Airflow, or give --approved-by NAME --reason WHY"
         )
+    reason = request.reason
+    if decided_by is None and (adopted := adoption_of(*about, version, as_of)):
+        decided_by, reason = adopted.decided_by, f"adopted: {adopted.reason}"
     step(
         "to_production",
-        lambda: promote(
-            *about, version, decided_by=decided_by or "penstock (automatic)", reason=request.reason, **decision
-        ),
+        lambda: promote(*about, version, decided_by=decided_by or "penstock (automatic)", reason=reason, **decision),
     )
 
 

@@ -15,7 +15,7 @@ import yaml
 from penstock.errors import GateError, ServiceError
 from penstock.gates import Outcome
 from penstock.lakehouse.small_tables import read
-from penstock.registry.adoption import adopt_version
+from penstock.registry.adoption import adopt_version, adoption_of
 from penstock.registry.audit import AuditLog
 from penstock.registry.compliance import check_compliance
 from penstock.registry.compliance.gate import open_subject
@@ -315,6 +315,12 @@ def test_where_it_comes_from_blocks_outside_of_dev_until_a_person_adopts_it(plan
     rows = read(plant.workspace.addresses.readable(f"{plant.project}.model_origins"))
     row = rows[rows.kind == "adopted"].iloc[0]
     assert (row.decided_by, row.reason, row.trusts_pickle) == ("Ann", "cost a month to train", False)
+    notes = [note for note in AuditLog(*plant.about).read().notes if note.kind == "adoption"]
+    assert [(note.version, note.decided_by, note.reason) for note in notes] == [
+        (version, "Ann", "cost a month to train")
+    ]
+    assert adoption_of(prod, plant.project, MODEL, version, SECOND).decided_by == "Ann"
+    assert adoption_of(*plant.about, version, SECOND) is None, "in dev it needs nobody"
     with pytest.raises(GateError, match="say why"):
         adopt_version(prod, plant.project, MODEL, version, "Ann", " ", SECOND)
 

@@ -130,13 +130,21 @@ class AutomaticApprovalOperator(VersionOperator):
         super().__init__(**kwargs)
         self.shown = shown
 
-    def run(self, workspace: Workspace, as_of: datetime, context: Context) -> Any:  # noqa: ARG002
-        """Answers what a human would have; stops where a freeze or a rollback holds the version back."""
+    def run(self, workspace: Workspace, as_of: datetime, context: Context) -> Any:
+        """Answers what a human would have; stops where a freeze or a rollback holds the version back.
+
+        A version that needs an adoption goes in by the decision of the person who adopted it.
+        """
+        from penstock.registry.adoption import adoption_of
         from penstock.registry.holds import check_may_promote
 
-        check_may_promote(workspace, self.project, self.model, self.version(workspace, context))
+        version = self.version(workspace, context)
+        check_may_promote(workspace, self.project, self.model, version)
+        adopted = adoption_of(workspace, self.project, self.model, version, as_of)
+        user = {"name": adopted.decided_by, "id": adopted.decided_by} if adopted else None
+        reason = f"adopted: {adopted.reason}" if adopted else "all gates passed"
         return {
-            "chosen_options": [APPROVE], "params_input": {"reason": "all gates passed"}, "responded_by_user": None,
+            "chosen_options": [APPROVE], "params_input": {"reason": reason}, "responded_by_user": user,
             "shown": self.shown,
         }  # fmt: skip
 

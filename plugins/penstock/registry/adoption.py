@@ -1,10 +1,15 @@
 """Adoption: a person takes responsibility for a version that this environment's reviewed code did not train."""
 
+import hashlib
 from datetime import datetime
 
 from penstock.errors import GateError
+from penstock.registry.audit import AuditLog, Conflict
+from penstock.registry.client import registered_name
 from penstock.registry.compliance.gate import open_subject
 from penstock.registry.compliance.record import ORIGIN_TAG
+from penstock.registry.notes import Note, NoteKind
+from penstock.registry.settling import patience
 from penstock.training.origins import Origin, OriginKind, write_origin
 from penstock.workspace import Workspace
 
@@ -31,8 +36,31 @@ def adopt_version(
             trusts_pickle=trust_pickle,
         )  # fmt: skip
         write_origin(workspace, project, adopted)
+        _note(workspace, project, version, adopted)
         subject.registered.tag(version, {ORIGIN_TAG: f"adopted by {decided_by}"})
     return adopted
+
+
+def _note(workspace: Workspace, project: str, version: int, adopted: Origin) -> None:
+    """Keeps the decision in the audit, once."""
+    log = AuditLog(workspace, project, adopted.model)
+    person, reason = str(adopted.decided_by), str(adopted.reason)
+    words = hashlib.sha256(f"{person}\0{reason}\0{adopted.trusts_pickle}".encode()).hexdigest()[:12]
+    note_id = f"{adopted.model}/{NoteKind.ADOPTION}/{version}/{adopted.digest[:12]}/{words}"
+    for _ in patience(registered_name(project, adopted.model)):
+        snapshot = log.read()
+        if any(note.note_id == note_id for note in snapshot.notes):
+            return
+        evidence = {"digest": adopted.digest, "run_id": adopted.run_id, "trusts_pickle": adopted.trusts_pickle}
+        note = Note(
+            note_id, adopted.model, NoteKind.ADOPTION, version, person, reason, adopted.as_of, snapshot.next_moment(),
+            evidence, workspace.lineage.run,
+        )  # fmt: skip
+        try:
+            log.commit(snapshot, [note])
+        except Conflict:
+            continue
+        return
 
 
 def adoption_of(workspace: Workspace, project: str, model: str, version: int, as_of: datetime) -> Origin | None:

@@ -28,6 +28,8 @@ class NoteKind(StrEnum):
     """How a request for approval was answered: by whom and why, or that it expired."""
     REFUSED = "refused"
     """An answer that did not count: the person may not approve."""
+    ADOPTION = "adoption"
+    """A person took responsibility for a version that this environment's reviewed code did not train."""
     FOLLOW_UP = "follow_up"
     """What a window after a promotion says of the promise."""
 
