@@ -184,6 +184,7 @@ def model_promotion(workspace: Workspace, request: Request, step: Steps) -> None
     from penstock.registry.comparison import compare_with_production
     from penstock.registry.compliance import check_compliance
     from penstock.registry.deployments import repair
+    from penstock.registry.methods import Pending
     from penstock.registry.promotion import promote, reject, stage_after_compliance
 
     if request.model_version is None:
@@ -198,6 +199,8 @@ def model_promotion(workspace: Workspace, request: Request, step: Steps) -> None
         return
     comparison = step("compare_with_production", lambda: compare_with_production(*about, version, as_of))
     assert comparison is not None
+    if isinstance(comparison, Pending):
+        raise GateError(f"version {version} is still compared: {comparison.sentence}. Run this again then")
     decision: dict[str, Any] = {"evidence": comparison.to_dict(), "as_of": as_of}
     if not comparison.passed:
         step(

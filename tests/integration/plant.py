@@ -70,6 +70,8 @@ models:
       requirements: [lightgbm]
     promotion:
       metric: log_loss
+      rule: non_inferior
+      not_worse_by: 0.02
       minimum_rows: 100
       first_bounds: {roc_auc: {min: 0.55}}
       required_tags: [penstock.project, penstock.as_of, penstock.code]
@@ -287,7 +289,7 @@ class Plant:
         frames = {}
         keys = {
             "deployments": ["transition_id"],
-            "model_comparisons": ["candidate_version", "as_of", "method", "metric"],
+            "model_comparisons": ["candidate_version", "as_of", "method", "reference", "metric", "slice"],
         }
         for table, key in keys.items():
             path = self.workspace.addresses.find(f"{self.project}.{table}")

@@ -1,15 +1,11 @@
 """Two trained versions go through comparison, promotion, rejection and rollback."""
 
-import shutil
 from datetime import timedelta
 from pathlib import Path
 
-import pandas as pd
 import pytest
 
-from penstock.clock import to_text
 from penstock.errors import GateError, NothingToDo, RegistryError
-from penstock.gates import Outcome
 from penstock.lakehouse.small_tables import read
 from penstock.monitoring.follow_up import follow_up_promotion
 from penstock.registry import client, settling
@@ -20,7 +16,6 @@ from penstock.registry.deployments import repair
 from penstock.registry.freezing import allow
 from penstock.registry.promotion import (
     decide_automatic,
-    first_promotion_as_of,
     follow_up,
     production_since,
     promised_metrics,
@@ -32,40 +27,6 @@ from penstock.registry.promotion import (
 from penstock.registry.stages import current_production
 from tests.integration.plant import FIRST, MODEL, SECOND, Plant, checks
 from tests.integration.promised import publish_window
-
-
-def test_the_first_version_beats_the_heuristic_and_the_second_beats_the_first(plant):
-    assert first_promotion_as_of(*plant.about) is None
-    assert production_since(*plant.about) is None
-    first, second = plant.add("first"), plant.add("second")
-    compliance, comparison = plant.through_gates(first, FIRST)
-    assert compliance.passed, compliance.to_markdown()
-    assert comparison.passed, comparison.to_markdown()
-    assert checks(comparison) == {
-        "labelled rows": "pass", "better than heuristic": "pass", "bound on roc_auc": "pass", "other metrics": "pass",
-    }  # fmt: skip
-    assert current_production(*plant.about) == first
-    comparison = plant.decide(second)
-    assert comparison.passed, comparison.to_markdown()
-    assert checks(comparison) == {"labelled rows": "pass", "better than production": "pass", "other metrics": "pass"}
-    assert "version 1" in comparison.reason
-    assert plant.stages() == ["Archived", "Production"]
-    assert first_promotion_as_of(*plant.about) == FIRST
-    assert production_since(*plant.about) == SECOND
-    promised = promised_metrics(*plant.about, second)
-    run_metrics = plant.registered.run_metrics(plant.registered.version(second))
-    assert promised
-    names = ("log_loss", "roc_auc", "average_precision", "brier_score", "accuracy")
-    assert promised == {name: run_metrics[name] for name in names}
-    done = follow_up(*plant.about, second)
-    assert (done.production, done.former, done.since) == (second, first, to_text(SECOND))
-    assert done.promised_metrics == promised
-    rows = plant.comparisons()
-    decisive = rows[(rows.candidate_version == second) & (rows.metric == "log_loss")].iloc[0]
-    assert (decisive.method, decisive.verdict, decisive.production_version) == ("production", "pass", first)
-    assert decisive.better_by == pytest.approx(decisive.reference_value - decisive.candidate_value)
-    assert decisive.window_start == pd.Timestamp(SECOND - timedelta(days=7))
-    assert set(rows[rows.candidate_version == first].method) == {"heuristic", "bound_min"}
 
 
 def test_the_whole_way_again_changes_nothing_even_after_a_newer_promotion(plant):
@@ -81,130 +42,6 @@ def test_the_whole_way_again_changes_nothing_even_after_a_newer_promotion(plant)
     plant.decide(first, FIRST)
     plant.decide(second)
     assert plant.state == before
-
-
-def test_the_metrics_are_those_of_an_independent_computation(plant):
-    import mlflow
-    from sklearn.metrics import log_loss
-
-    first, second = plant.add("first"), plant.add("second")
-    plant.decide(first, FIRST)
-    as_of = SECOND + timedelta(days=3)
-    compare_with_production(*plant.about, second, as_of)
-    data = plant.trained.data
-    rows = data["jobs"].merge(data["outcomes"], on=["machine", "job"], suffixes=("", "_y"))
-    rows = rows[(rows.start > SECOND - timedelta(days=7)) & (rows.known_at_y <= as_of)].sort_values("start")
-    heat = data["machine_daily"].sort_values("event_time")
-    rows = pd.merge_asof(rows, heat, left_on="start", right_on="event_time", by="machine")
-    rows["kind"] = pd.Categorical(rows.kind, categories=["new", "old"])
-    found = plant.comparisons()
-    row = found[(found.metric == "log_loss") & (found.candidate_version == second)].iloc[0]
-    assert row.rows == len(rows)
-    for name, value in (("first", row.reference_value), ("second", row.candidate_value)):
-        booster = mlflow.lightgbm.load_model(plant.trained.uri(name))
-        expected = log_loss(rows.broke, booster.predict(rows[["kind", "load", "heat"]]))
-        assert value == pytest.approx(expected, abs=1e-9)
-
-
-def test_a_worse_candidate_is_archived_with_the_figures(plant):
-    second, first = plant.add("second"), plant.add("first")
-    plant.decide(second)
-    comparison = plant.decide(first)
-    assert not comparison.passed
-    assert "worse by" in comparison.reason
-    assert plant.stages() == ["Production", "Archived"]
-    row = AuditLog(*plant.about).read().latest(first)
-    assert (row.decided_by, row.reason) == ("penstock (automatic)", comparison.reason)
-    assert row.evidence["comparison"]["checks"][1]["evidence"]["rows"] > 100
-
-
-def test_a_threshold_in_the_project_flips_the_decision_on_the_same_data(plant):
-    first, second = plant.add("first"), plant.add("second")
-    plant.decide(first, FIRST)
-    verdict = compare_with_production(*plant.about, second, SECOND)
-    gained = verdict.checks[1].evidence["better_by"]
-    for required, passed in ((gained + 0.001, False), (gained - 0.001, True)):
-        plant.edit(lambda spec, required=required: spec["models"][MODEL]["promotion"].update(better_by=float(required)))
-        assert compare_with_production(*plant.about, second, SECOND).passed is passed
-
-
-def test_an_equal_candidate_is_good_enough_only_if_nothing_more_is_asked(plant):
-    one, two = plant.add("second"), plant.add("second")
-    plant.decide(one)
-    assert compare_with_production(*plant.about, two, SECOND).passed
-    plant.edit(lambda spec: spec["models"][MODEL]["promotion"].update(better_by=0.0001))
-    assert not compare_with_production(*plant.about, two, SECOND).passed
-
-
-def test_the_first_version_must_beat_the_projects_own_heuristic_and_hold_its_bounds(plant):
-    first = plant.add("first")
-    oracle = "def sure(features):\n    return features['load'].rank(pct=True) * 0.8 + 0.1\n"
-    (plant.workspace.project(plant.project).folder / "models" / "rules.py").write_text(oracle)
-    plant.edit(lambda spec: spec["models"][MODEL]["promotion"].update(heuristic="models.rules.sure", better_by=0.5))
-    verdict = compare_with_production(*plant.about, first, FIRST)
-    assert checks(verdict)["better than heuristic"] == "fail"
-    plant.edit(lambda spec: spec["models"][MODEL]["promotion"].update(first_bounds={"roc_auc": {"min": 0.99}}))
-    verdict = compare_with_production(*plant.about, first, FIRST)
-    assert checks(verdict)["better than heuristic"] == "pass"
-    assert "wanted at least 0.99" in verdict.reason
-    assert set(plant.comparisons().verdict) == {"fail", "info"}
-
-
-def test_too_few_labelled_rows(plant):
-    first = plant.add("first")
-    plant.edit(lambda spec: spec["models"][MODEL]["promotion"].update(minimum_rows=100_000))
-    verdict = compare_with_production(*plant.about, first, FIRST)
-    assert not verdict.passed
-    assert "at least 100000 are wanted (promotion.minimum_rows)" in verdict.reason
-
-
-def test_no_labelled_row_at_all(plant):
-    second = plant.add("second")
-    verdict = compare_with_production(*plant.about, second, SECOND - timedelta(days=7))
-    assert checks(verdict)["labelled rows"] == "fail"
-    assert "there are no labelled rows" in verdict.reason
-    assert plant.comparisons().iloc[0].rows == 0
-
-
-def test_a_metric_that_the_rows_do_not_define(plant):
-    first = plant.add("first")
-    plant.edit(
-        lambda spec: (
-            spec["models"][MODEL]["promotion"].update(metric="roc_auc"),
-            spec["models"][MODEL]["label"].update(expression="broke OR true"),
-        )
-    )
-    verdict = compare_with_production(*plant.about, first, FIRST)
-    assert "roc_auc cannot be computed" in verdict.reason
-    assert "all" in verdict.reason
-    row = plant.comparisons().query("metric == 'roc_auc' and method == 'heuristic'").iloc[0]
-    assert row.verdict == "fail"
-    assert pd.isna(row.candidate_value)
-
-
-def test_each_version_predicts_with_its_own_features(plant):
-    second, lean = plant.add("second"), plant.add("lean")
-    plant.edit(lambda spec: spec["models"][MODEL].update(lookups=[]))
-    plant.decide(second)
-    verdict = compare_with_production(*plant.about, lean, SECOND)
-    evidence = verdict.checks[1].evidence
-    promised = {name: plant.trained.versions[name].run_id for name in ("second", "lean")}
-    assert evidence["reference"] != evidence["candidate"]
-    for version, side in ((second, "reference"), (lean, "candidate")):
-        metrics = plant.registered.run_metrics(plant.registered.version(version))
-        assert evidence[side] == pytest.approx(metrics["log_loss"], abs=1e-9), promised
-
-
-def test_production_that_cannot_be_asked_any_more_gives_way_to_the_heuristic(plant):
-    second, lean = plant.add("second"), plant.add("lean")
-    plant.decide(second)
-    shutil.rmtree(Path(plant.workspace.environment.lakehouse.root) / plant.project / "machine_daily")
-    plant.edit(lambda spec: spec["models"][MODEL].update(lookups=[]))
-    verdict = compare_with_production(*plant.about, lean, SECOND)
-    assert verdict.outcome is Outcome.WARN
-    assert "the heuristic takes its place" in verdict.reason
-    promote(*plant.about, lean, "a test", "it works at least", verdict.to_dict(), SECOND)
-    assert current_production(*plant.about) == lean
 
 
 def test_the_production_version_needs_no_comparison(plant):

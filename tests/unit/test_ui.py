@@ -339,7 +339,8 @@ class TestModel:
         evidence = '{"compliance": {"checks": [{"name": "loads", "outcome": "pass", "detail": "asks for 3"}]}}'
         move = {"transition_id": "1", "version": 2, "from_stage": "None", "to_stage": "Staging", "state": "completed",
                 "decided_by": "ada", "reason": "all well", "evidence": evidence, "requested_at": AS_OF}  # fmt: skip
-        duel = {"candidate_version": 2, "method": "heuristic", "metric": "log_loss", "candidate_value": 0.5,
+        duel = {"candidate_version": 2, "method": "heuristic", "reference": "heuristic", "metric": "log_loss",
+                "slice": "all", "candidate_value": 0.5, "lower": 0.05, "upper": 0.15, "alpha": 0.05,
                 "reference_value": 0.6, "better_by": 0.1, "required_better_by": 0.0, "rows": 900,
                 "verdict": "pass", "reason": "better than guessing"}  # fmt: skip
         for table, row in ((SystemTable.DEPLOYMENTS, move), (SystemTable.MODEL_COMPARISONS, duel)):

@@ -209,6 +209,7 @@ def labelled_rows(
     """Labelled rows with a prediction time after `after`, as a training set's columns, sorted by time.
 
     `lookups`, `entity_features` and `on_demand_features` are those of a registered version; the spec's own by default.
+    `attrs["inputs"]` names the tables that were read, with their versions.
     """
     definition = Definition.of_model(model_name, workspace.project(project_name).model(model_name))
     changes: dict[str, object] = {}
@@ -223,7 +224,9 @@ def labelled_rows(
     with workspace.spark() as spark, on_demand.named_failures():
         frame, columns = _rows(workspace, spark, project_name, definition, inputs, as_of, after)
         found = frame.select(*map(quote, columns)).toPandas()
-    return in_order(utc_timestamps(found), PREDICTION_TIME)
+    rows = in_order(utc_timestamps(found), PREDICTION_TIME)
+    rows.attrs["inputs"] = {table.address: table.version for table in inputs.values()}
+    return rows
 
 
 def entity_rows(

@@ -16,6 +16,8 @@ _USER = "penstock"
 # Some twenty seconds, after which the task's own retries take over; the client's default is ten minutes.
 _RETRIES = 8
 _LONGEST_WAIT_MS = 4_000
+_CLOSED = ("SESSION_CLOSED", "SESSION_CHANGED")
+_MOST_SESSIONS = 100
 _OUTAGE = (
     "UNAVAILABLE",
     "INVALID_HANDLE",
@@ -26,9 +28,9 @@ _OUTAGE = (
 )
 
 
-def session_id(task: str, try_number: int) -> str:
-    """The id of the session of one try of a task: the same for everyone who asks."""
-    return str(uuid.uuid5(_NAMESPACE, f"{task}#{try_number}"))
+def session_id(task: str, try_number: int, ordinal: int = 0) -> str:
+    """The id of a session of one try of a task: the same for everyone who asks. A try may have several, in turn."""
+    return str(uuid.uuid5(_NAMESPACE, f"{task}#{try_number}" + (f".{ordinal}" if ordinal else "")))
 
 
 @contextmanager
@@ -40,7 +42,7 @@ def connect(url: str, token: str | None, task: str, try_number: int = 1) -> Iter
     """
     for earlier in range(1, try_number):
         interrupt(url, token, task, earlier)
-    session = _open(url, token, session_id(task, try_number))
+    session = _open_next(url, token, task, try_number)
     try:
         yield session
     except Exception as error:
@@ -55,15 +57,10 @@ def connect(url: str, token: str | None, task: str, try_number: int = 1) -> Iter
 
 
 def interrupt(url: str, token: str | None, task: str, try_number: int) -> None:
-    """Interrupts what the session of a try still runs on the server; nothing where it was closed."""
+    """Interrupts what the newest session of a try still runs on the server; earlier ones were closed."""
     from pyspark.errors import PySparkException
 
-    try:
-        session = _open(url, token, session_id(task, try_number))
-    except ServiceError as error:
-        if "SESSION_CLOSED" in str(error) or "SESSION_CHANGED" in str(error):
-            return
-        raise
+    session = _open_next(url, token, task, try_number)
     try:
         session.interruptAll()
     except PySparkException as error:
@@ -71,6 +68,17 @@ def interrupt(url: str, token: str | None, task: str, try_number: int) -> None:
             raise
     finally:
         _stop(session)
+
+
+def _open_next(url: str, token: str | None, task: str, try_number: int) -> "SparkSession":
+    """The first session of a try that was not closed yet: the server refuses the id of one that was."""
+    for ordinal in range(_MOST_SESSIONS):
+        try:
+            return _open(url, token, session_id(task, try_number, ordinal))
+        except ServiceError as error:
+            if not any(word in str(error) for word in _CLOSED):
+                raise
+    raise ServiceError(f"{task}: one try opened {_MOST_SESSIONS} Spark sessions; keep one open instead")
 
 
 def _open(url: str, token: str | None, identifier: str) -> "SparkSession":

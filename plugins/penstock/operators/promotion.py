@@ -15,6 +15,7 @@ from penstock.gates import Verdict
 from penstock.operators.base import emit
 from penstock.operators.links import ModelVersionLink
 from penstock.operators.training import ModelOperator
+from penstock.operators.waiting import AskAgainOperator
 from penstock.spec.environment import ApprovalMode
 from penstock.workspace import Workspace
 
@@ -97,18 +98,25 @@ class MoveToStagingOperator(VersionOperator):
         return {"version": version, "stage": "Staging"}
 
 
-class CompareWithProductionOperator(VersionOperator):
-    """The candidate against production (or the heuristic) on the same newest rows. XCom: verdict, shown."""
+class CompareWithProductionOperator(VersionOperator, AskAgainOperator):
+    """The candidate against production and the heuristic, by the methods of `promotion`. XCom: verdict, shown.
+
+    A method that has no answer yet makes the task wait, deferred: no worker is held meanwhile.
+    """
 
     def run(self, workspace: Workspace, as_of: datetime, context: Context) -> Any:
         """Calls penstock.registry.comparison.compare_with_production; a loser is archived."""
         from penstock.registry.approval import fingerprint, shown
         from penstock.registry.comparison import compare_with_production
+        from penstock.registry.methods import Pending
         from penstock.registry.promotion import reject
 
         version = self.version(workspace, context)
         rule = fingerprint(workspace, self.project, self.model)  # before: a change during the comparison shows, too
         verdict = compare_with_production(workspace, self.project, self.model, version, as_of)
+        if isinstance(verdict, Pending):
+            self.wait(f"version {version} is still compared: {verdict.sentence}", verdict.ask_again_after)
+            return None
         decided_upon = replace(shown(workspace, self.project, self.model, verdict.to_dict()), spec=rule)
         self.log.info("%s", verdict.to_markdown())
         context["ti"].xcom_push(key="shown", value=decided_upon.to_dict())

@@ -1,25 +1,24 @@
-"""The table `model_comparisons`: a row for each metric of a comparison, and for each bound."""
+"""The table `model_comparisons`: a row for each metric, slice and bound of a comparison."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from penstock.clock import now
-from penstock.gates import Outcome, Verdict
 from penstock.lakehouse.records import record
 from penstock.lakehouse.small_tables import as_utc, read, write_system_rows
 from penstock.lakehouse.system_tables import SystemTable
 from penstock.registry.audit import AuditLog, State
+from penstock.registry.methods import ALL_ROWS, INFORMATIVE, Finding, Pending
 from penstock.registry.stages import Stage
-from penstock.spec.loading import LoadedProject
-from penstock.spec.project import Bound
 from penstock.workspace import Workspace
 
 if TYPE_CHECKING:
-    from penstock.registry.comparison import Contest
+    from penstock.registry.contest import Contest
 
-INFORMATIVE = "info"  # the verdict of a metric that does not decide
+PENDING = "pending"  # the verdict of a method that has no answer yet
 
 
 @dataclass(frozen=True)
@@ -43,62 +42,45 @@ def recorded_reference(
     if not decided or path is None:
         return None
     found = read(path, filters=[("model", "=", model), ("candidate_version", "=", version)])
-    found = found[(found.as_of == as_utc(as_of)) & (found.verdict != INFORMATIVE)].sort_values("compared_at")
+    found = found[(found.as_of == as_utc(as_of)) & ~found.verdict.isin([INFORMATIVE, PENDING])].sort_values(
+        "compared_at"
+    )
     if found.empty:
         return None
     production = found.production_version.iloc[-1]
     return Reference(None if production != production or production is None else int(production))
 
 
-def write_comparison(
-    workspace: Workspace, project: LoadedProject, contest: "Contest", bounds: Mapping[str, Bound], verdict: Verdict,
-    as_of: datetime,
-) -> None:  # fmt: skip
+def write_comparison(contest: "Contest", answers: "Mapping[str, Finding | Pending]") -> None:
     """Writes a comparison's rows, by their keys: a repeat changes only wall-clock columns."""
-    rows = _metric_rows(contest, verdict)
-    if contest.method == "heuristic":
-        rows += _bound_rows(contest, bounds, verdict)
+    rows = [row for method, answer in answers.items() for row in _rows(contest, method, answer)]
     common: dict[str, Any] = {
-        "model": contest.model, "candidate_version": contest.candidate, "production_version": contest.production,
-        "rows": contest.rows, "window_start": contest.window[0], "window_end": contest.window[1], "as_of": as_of,
-        "compared_at": now(), "run": workspace.lineage.run,
+        "model": contest.model_name, "candidate_version": contest.candidate, "production_version": contest.production,
+        "seed": contest.model.promotion.seed, "alpha": contest.model.promotion.alpha,
+        "window_end": contest.as_of, "as_of": contest.as_of, "compared_at": now(), "run": contest.workspace.lineage.run,
     }  # fmt: skip
     write_system_rows(
-        workspace.addresses.writable(f"{contest.project}.{SystemTable.MODEL_COMPARISONS}"),
+        contest.workspace.addresses.writable(f"{contest.project.name}.{SystemTable.MODEL_COMPARISONS}"),
         SystemTable.MODEL_COMPARISONS,
         [{**common, **row} for row in rows],
-        record(as_of, folder=project.folder, run=workspace.lineage.run),
+        record(contest.as_of, folder=contest.project.folder, run=contest.workspace.lineage.run),
     )
 
 
-def _metric_rows(contest: "Contest", verdict: Verdict) -> list[dict[str, Any]]:
-    rows = []
-    for metric in sorted(contest.lower_is_better):
-        duel, decides = contest.duel(metric), metric == contest.metric
-        rows.append({
-            "method": contest.method, "metric": metric,
-            "candidate_value": contest.candidate_metrics.values.get(metric),
-            "reference_value": contest.reference_metrics.values.get(metric),
-            "better_by": duel.better_by if duel else None,
-            "required_better_by": contest.required if decides else None,
-            "verdict": str(verdict.outcome) if decides else INFORMATIVE,
-            "reason": verdict.reason if decides else None,
-        })  # fmt: skip
-    return rows
-
-
-def _bound_rows(contest: "Contest", bounds: Mapping[str, Bound], verdict: Verdict) -> list[dict[str, Any]]:
-    checks = {check.name: check for check in verdict.checks}
-    rows = []
-    for metric, bound in bounds.items():
-        value, check = contest.candidate_metrics.values.get(metric), checks[f"bound on {metric}"]
-        for method, limit, sign in (("bound_min", bound.min, 1), ("bound_max", bound.max, -1)):
-            if limit is not None:
-                margin = None if value is None else sign * (value - limit)
-                holds = margin is not None and margin >= 0
-                rows.append({
-                    "method": method, "metric": metric, "candidate_value": value, "reference_value": limit,
-                    "better_by": margin, "required_better_by": 0.0,
-                    "verdict": str(Outcome.PASS if holds else Outcome.FAIL), "reason": check.detail,
-                })  # fmt: skip
-    return rows
+def _rows(contest: "Contest", method: str, answer: "Finding | Pending") -> Iterator[dict[str, Any]]:
+    if not isinstance(answer, Finding):
+        yield {
+            "method": method, "reference": "production", "metric": contest.model.promotion.metric, "slice": ALL_ROWS,
+            "verdict": PENDING, "reason": answer.sentence,
+        }  # fmt: skip
+        return
+    for row in answer.measured:
+        found = row.difference
+        lower, upper = found.interval(contest.model.promotion.alpha) if found.is_known else (None, None)
+        yield {
+            "method": method, "reference": row.reference, "metric": found.metric, "slice": row.slice,
+            "candidate_value": found.candidate, "reference_value": found.reference, "better_by": found.better_by,
+            "lower": lower, "upper": upper, "required_better_by": row.required, "rows": row.rows, "unit": row.unit,
+            "units": row.units, "repeats": found.repeats, "verdict": row.verdict, "reason": row.reason,
+            "window_start": contest.rows.after, "inputs": json.dumps(contest.rows.inputs, sort_keys=True),
+        }  # fmt: skip

@@ -1,43 +1,171 @@
-"""The rule that decides between a candidate and what it must beat, on figures alone."""
+"""The rules that decide, on figures alone: each takes differences with their intervals and answers a check."""
 
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from penstock.gates import Check, Outcome
-from penstock.spec.project import Bound
+from penstock.spec.project import Bound, Promotion, PromotionRule, SliceRule
+from penstock.training.differences import POWER, Difference
 
 _ROUNDING = 1e-12  # sums of floats in another order differ by less than this
 
 
 @dataclass(frozen=True)
-class Duel:
-    """One metric on the same rows: the candidate's value and the reference's, and which way is better."""
+class Demand:
+    """What must be shown: that the candidate is better than a reference by more than `threshold`.
 
-    metric: str
-    candidate: float
-    reference: float
-    lower_is_better: bool
+    With `superior` false, -threshold is a margin: the candidate may be worse by as much, and no more.
+    """
+
+    name: str
+    opponent: str
+    threshold: float
+    alpha: float
+    superior: bool = True
+
+    def holds(self, difference: Difference) -> bool:
+        """Whether the interval's lower end lies beyond the threshold."""
+        if not difference.is_known:
+            return False
+        lower, _ = difference.interval(self.alpha)
+        return lower > self.threshold + _ROUNDING if self.superior else lower >= self.threshold - _ROUNDING
+
+    def check(self, difference: Difference, rows: int, evidence: Mapping[str, Any]) -> Check:
+        """Pass, or fail with what the rows say instead and what to do."""
+        figures = {**evidence, **figures_of(difference, self.alpha), "required_better_by": self.threshold}
+        if not difference.is_known:
+            detail = f"{difference.metric} cannot be compared: {difference.why_not}"
+            return Check(self.name, Outcome.FAIL, detail, figures)
+        lower, upper = difference.interval(self.alpha)
+        said = (
+            f"{difference.metric} {difference.candidate:.6g} against {difference.reference:.6g} of {self.opponent} "
+            f"on {rows} rows: {_signed(difference.better_by or 0.0)}, {confidence(self.alpha)} interval "
+            f"{lower:+.3g} to {upper:+.3g}"
+        )
+        if self.holds(difference):
+            return Check(self.name, Outcome.PASS, f"{said}; {self._wanted}", figures)
+        if upper <= self.threshold:
+            return Check(self.name, Outcome.FAIL, f"{said}; {self._wanted}: it is not", figures)
+        return Check(self.name, Outcome.FAIL, f"{said}; {self._wanted}: these rows do not show it", figures)
 
     @property
-    def better_by(self) -> float:
-        """How much better the candidate is; negative where it is worse."""
-        return self.reference - self.candidate if self.lower_is_better else self.candidate - self.reference
+    def _wanted(self) -> str:
+        if self.superior:
+            return f"wanted: better by more than {self.threshold:g}"
+        return f"wanted: worse by at most {-self.threshold:g}"
 
 
-def is_enough(better_by: float, required: float, *, strictly: bool = False) -> bool:
-    """Whether a candidate is better by at least what is required.
+def not_worse(name: str, opponent: str, margin: float, alpha: float) -> Demand:
+    """The demand that the candidate is worse by at most a margin."""
+    return Demand(name, opponent, -margin, alpha, superior=False)
 
-    With nothing required (0), as good is enough; `strictly` (against a heuristic) asks for more than that.
+
+def demand_on_production(rule: Promotion, opponent: str) -> Demand:
+    """The declared rule, on the metric that decides."""
+    if rule.rule is PromotionRule.SUPERIOR:
+        return Demand("better than production", opponent, rule.better_by, rule.alpha)
+    return not_worse("not worse than production", opponent, rule.not_worse_by, rule.alpha)
+
+
+def check_power(rule: Promotion, demand: Demand, difference: Difference, rows: int, *, passed: bool) -> Check | None:
+    """Whether rows as many as these find what `detectable` declares; None where nothing is declared.
+
+    Too few only warn, and only where the candidate was not let in anyway.
     """
-    if strictly and required == 0:
-        return better_by > _ROUNDING
-    return better_by >= required - _ROUNDING
+    if rule.detectable is None or not difference.is_known:
+        return None
+    found = demand.threshold + difference.detectable(demand.alpha)
+    evidence = {"detectable": found, "declared": rule.detectable, "power": POWER, "rows": rows}
+    text = f"{rows} such rows find a true advantage of {found:.3g} in {difference.metric} in {POWER:.0%} of comparisons"
+    if found <= rule.detectable or passed:
+        return Check("power", Outcome.PASS, f"{text}; declared: {rule.detectable:g}", evidence)
+    needed = math.ceil(rows * ((found - demand.threshold) / (rule.detectable - demand.threshold)) ** 2)
+    return Check(
+        "power", Outcome.WARN,
+        f"{text}, promotion.detectable declares {rule.detectable:g}: that takes some {needed} labelled rows. Run "
+        "model_promotion for this version again with a later as_of",
+        {**evidence, "needed_rows": needed},
+    )  # fmt: skip
+
+
+def check_slices(
+    rule: SliceRule, alpha: float, slices: Mapping[str, Difference], not_compared: Mapping[str, str]
+) -> Check | None:
+    """The slices of a comparison with production: by how much each may be worse. None where there are none.
+
+    Of many slices some look worse by chance. S. Holm's step-down procedure (Scandinavian Journal of Statistics 6,
+    1979) keeps the chance that any harmless one blocks at alpha, however they depend on each other.
+    """
+    if not slices and not not_compared:
+        return None
+    verdicts = judge_slices(rule, alpha, slices)
+    blocked = [name for name, outcome in verdicts.items() if outcome is Outcome.FAIL]
+    warned = [name for name, outcome in verdicts.items() if outcome is Outcome.WARN]
+    evidence = {
+        "slices": {name: {**figures_of(found, alpha), "margin": rule.margin_of(name), "outcome": str(verdicts[name])}
+                   for name, found in slices.items()},
+        "not_compared": dict(not_compared),
+    }  # fmt: skip
+    outcome = Outcome.FAIL if blocked else Outcome.WARN if warned else Outcome.PASS
+    parts = []
+    if blocked:
+        how = "shown to be worse than" if rule.blocks == "shown_worse" else "not shown to be within"
+        parts.append(f"{how} their margin: {_slices(blocked, slices, rule)}")
+    if warned:
+        parts.append(f"worse (a warning, no margin is declared): {_slices(warned, slices, rule)}")
+    if not blocked and not warned:
+        parts.append(f"none of {len(slices)} slices blocks")
+    if not_compared:
+        named = ", ".join(f"{name} ({why})" for name, why in list(not_compared.items())[:5])
+        parts.append(f"{len(not_compared)} not compared: {named}{' …' if len(not_compared) > 5 else ''}")
+    return Check("slices", outcome, "; ".join(parts), evidence)
+
+
+def judge_slices(rule: SliceRule, alpha: float, slices: Mapping[str, Difference]) -> dict[str, Outcome]:
+    """PASS, WARN (worse, without a margin) or FAIL for each slice."""
+    if rule.blocks == "not_shown_safe":
+        unsafe = {
+            name for name, found in slices.items()
+            if (margin := rule.margin_of(name)) is not None
+            and not not_worse(name, "", margin, alpha).holds(found)
+        }  # fmt: skip
+        harmed = unsafe | _harmed(rule, alpha, {n: d for n, d in slices.items() if rule.margin_of(n) is None})
+    else:
+        harmed = _harmed(rule, alpha, slices)
+    return {
+        name: Outcome.PASS if name not in harmed else Outcome.WARN if rule.margin_of(name) is None else Outcome.FAIL
+        for name in slices
+    }
+
+
+def _harmed(rule: SliceRule, alpha: float, slices: Mapping[str, Difference]) -> set[str]:
+    known = [name for name, found in slices.items() if found.is_known]
+    values = [slices[name].p_worse_than((rule.margin_of(name) or 0.0) + _ROUNDING) for name in known]
+    return {known[place] for place in holm(values, alpha)}
+
+
+def holm(p_values: Sequence[float], alpha: float) -> list[int]:
+    """The places of the hypotheses that Holm's procedure rejects at a family-wise error rate of alpha."""
+    order = sorted(range(len(p_values)), key=lambda place: p_values[place])
+    rejected = []
+    for step, place in enumerate(order):
+        if p_values[place] > alpha / (len(order) - step):
+            break
+        rejected.append(place)
+    return rejected
 
 
 def check_rows(rows: int, minimum: int, window: str) -> Check:
     """Enough labelled rows to decide on."""
     evidence = {"rows": rows, "minimum_rows": minimum}
     if rows < minimum:
-        detail = f"only {rows} labelled rows {window}, at least {minimum} are wanted (promotion.minimum_rows)"
+        count = f"only {rows} labelled rows" if rows else "there are no labelled rows"
+        detail = (
+            f"{count} {window}, at least {minimum} are wanted (promotion.minimum_rows): run model_promotion for this "
+            "version again with a later as_of, once more labels are known"
+        )
         return Check("labelled rows", Outcome.FAIL, detail, evidence)
     return Check(
         "labelled rows", Outcome.PASS, f"{rows} labelled rows {window}, at least {minimum} are wanted", evidence
@@ -59,3 +187,33 @@ def check_bound(metric: str, value: float | None, bound: Bound, why_not: str | N
     return Check(
         name, Outcome.PASS if holds else Outcome.FAIL, f"{metric} {value:.6g}, wanted {wanted or 'nothing'}", evidence
     )
+
+
+def figures_of(difference: Difference, alpha: float) -> dict[str, Any]:
+    """A difference as JSON values."""
+    lower, upper = difference.interval(alpha) if difference.is_known else (None, None)
+    return {
+        "metric": difference.metric, "candidate": difference.candidate, "reference": difference.reference,
+        "better_by": difference.better_by, "lower": lower, "upper": upper, "alpha": alpha,
+        "standard_error": difference.standard_error, "repeats": difference.repeats,
+    }  # fmt: skip
+
+
+def confidence(alpha: float) -> str:
+    """How sure the two-sided interval is whose ends err with alpha each: 90 % for 0.05."""
+    return f"{100 * (1 - 2 * alpha):g} %"
+
+
+def _signed(better_by: float) -> str:
+    if abs(better_by) < _ROUNDING:
+        return "no difference"
+    return f"{'better' if better_by > 0 else 'worse'} by {abs(better_by):.3g}"
+
+
+def _slices(names: Sequence[str], slices: Mapping[str, Difference], rule: SliceRule) -> str:
+    def text(name: str) -> str:
+        found, margin = slices[name], rule.margin_of(name)
+        size = _signed(found.better_by) if found.better_by is not None else str(found.why_not)
+        return f"{name} ({size}{'' if margin is None else f', allowed {margin:g}'})"
+
+    return ", ".join(map(text, names[:5])) + (" …" if len(names) > 5 else "")

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from penstock.spec.common import DottedName, Duration, Expression, Name, Spec, Text
-from penstock.spec.compliance import Compliance
+from penstock.spec.promotion import Promotion
 from penstock.spec.table import ColumnType
 
 
@@ -196,66 +196,6 @@ class Evaluation(Spec):
     costs: Costs | None = Field(
         default=None, description="what mistakes cost; they choose the threshold, which is 0.5 without them"
     )
-
-
-class Bound(Spec):
-    """A metric's bounds."""
-
-    min: float | None = Field(default=None, description="the least acceptable value")
-    max: float | None = Field(default=None, description="the greatest acceptable value")
-
-
-class FollowUpAction(StrEnum):
-    """What a broken promise after a promotion leads to."""
-
-    ALERT = "alert"
-    ROLLBACK = "rollback"
-
-
-class FollowUp(Spec):
-    """Watches the first monitored windows of a new production version, by the rules of `monitoring.quality`.
-
-    Windows with too few labels (`monitoring.minimum_rows`, `labelled_share`) do not count: they wait for theirs.
-    """
-
-    windows: int = Field(ge=1, description="how many windows with enough labels are watched")
-    action: FollowUpAction = Field(
-        default=FollowUpAction.ALERT,
-        description="alert: tell people; rollback: the former version comes back by itself, and people are told",
-    )
-    labelled_share: float = Field(
-        default=0.5, ge=0, le=1, description="share of a window's predictions that must have a label"
-    )
-
-
-class Promotion(Spec):
-    """The rule that decides, declared before the data is seen.
-
-    The candidate replaces production when its `metric` is better by at least `better_by`, on at least
-    `minimum_rows` labelled rows after both versions' trained_until. The first version must beat
-    `heuristic` (function(features) -> predictions; the training block's mean label by default) and
-    hold every bound of `first_bounds`.
-    """
-
-    metric: str = Field(description="by which versions are compared: a built-in metric or one of training.metrics")
-    better_by: float = Field(
-        default=0.0, description="by how much, in the metric's unit, a candidate must beat production"
-    )
-    minimum_rows: int = Field(default=500, ge=1, description="fewer labelled rows than that compare nothing")
-    heuristic: DottedName | None = Field(
-        default=None,
-        description="function(features) -> predictions that the first version must beat; the mean label by default",
-    )
-    first_bounds: dict[str, Bound] = Field(
-        default_factory=dict, description="by metric, the bounds that the first version must hold"
-    )
-    required_tags: list[str] = Field(
-        default_factory=list, description="tags that a version needs to pass the compliance check"
-    )
-    follow_up: FollowUp | None = Field(
-        default=None, description="what happens when a new version breaks its promise; nobody looks by default"
-    )
-    compliance: Compliance = Field(default=Compliance(), description="what else every version must comply with")
 
 
 class Sink(Spec):

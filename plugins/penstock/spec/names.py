@@ -25,6 +25,9 @@ COMPLIANCE_CHECKS = (
     "feature_definitions", "loads", "scores", "input_example", "latency", "own_environment",
 )  # fmt: skip
 
+# How a candidate may be compared; penstock.registry.methods has the functions, a test holds them equal.
+COMPARISON_METHODS = ("heuristic", "holdout")
+
 
 def model_tables(model: str) -> list[str]:
     """The names of the tables that belong to a model."""

@@ -10,7 +10,6 @@ from pydantic import Field
 from penstock.spec.common import Name, Spec, Text
 from penstock.spec.compliance import Compliance
 from penstock.spec.model import (
-    Bound,
     Costs,
     DriftMethod,
     DriftRule,
@@ -22,7 +21,6 @@ from penstock.spec.model import (
     Model,
     Monitoring,
     OnDemand,
-    Promotion,
     QualityRule,
     Retraining,
     RetrainingTrigger,
@@ -32,6 +30,7 @@ from penstock.spec.model import (
     Task,
     Training,
 )
+from penstock.spec.promotion import Bound, Promotion, PromotionRule, SliceRule
 from penstock.spec.table import (
     Column,
     ColumnType,
@@ -66,6 +65,7 @@ __all__ = [
     "OnDemand",
     "Project",
     "Promotion",
+    "PromotionRule",
     "QualityRule",
     "Retraining",
     "RetrainingTrigger",
@@ -73,6 +73,7 @@ __all__ = [
     "Sampling",
     "SearchRange",
     "Sink",
+    "SliceRule",
     "Source",
     "Task",
     "Training",

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 
 from penstock.spec.checks.environments import check_environment
 from penstock.spec.checks.models import check_models
+from penstock.spec.checks.promotion import check_promotion
 from penstock.spec.checks.rules import check_rules
 from penstock.spec.checks.scope import Scope
 from penstock.spec.checks.tables import check_tables
@@ -30,6 +31,7 @@ def check_references(
         yield from check_tables(scope)
         yield from check_models(scope)
         yield from check_rules(scope)
+        yield from check_promotion(scope)
 
 
 def check_files(

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from penstock.spec.checks.scope import Scope
 from penstock.spec.faults import Fault, YamlPath, path_text, suggestion
+from penstock.spec.model import Model
 from penstock.spec.python_files import Definition, PythonFileError, read_python_file
 
 _LAND = ("after", "until")
@@ -13,6 +14,7 @@ _METRIC = ("label", "prediction")
 _HEURISTIC = ("features",)
 _ON_DEMAND = ("inputs",)
 _COMPLIANCE = ("subject",)
+_METHOD = ("contest",)
 
 
 def check_functions(scope: Scope) -> Iterator[Fault]:
@@ -29,15 +31,22 @@ def _named(scope: Scope) -> Iterator[tuple[YamlPath, str, tuple[str, ...]]]:
         if table.function is not None:
             yield ("feature_tables", name, "function"), table.function, _TRANSFORM
     for path, _, model in scope.models:
-        yield (*path, "training", "function"), model.training.function, _TRAIN
-        for name, feature in model.on_demand.items():
-            yield (*path, "on_demand", name, "function"), feature.function, _ON_DEMAND
-        for metric, dotted_name in model.training.metrics.items():
-            yield (*path, "training", "metrics", metric), dotted_name, _METRIC
-        for name, dotted_name in model.promotion.compliance.own.items():
-            yield (*path, "promotion", "compliance", "own", name), dotted_name, _COMPLIANCE
-        if model.promotion.heuristic is not None:
-            yield (*path, "promotion", "heuristic"), model.promotion.heuristic, _HEURISTIC
+        yield from _of_model(path, model)
+
+
+def _of_model(path: YamlPath, model: Model) -> Iterator[tuple[YamlPath, str, tuple[str, ...]]]:
+    yield (*path, "training", "function"), model.training.function, _TRAIN
+    for name, feature in model.on_demand.items():
+        yield (*path, "on_demand", name, "function"), feature.function, _ON_DEMAND
+    for metric, dotted_name in model.training.metrics.items():
+        yield (*path, "training", "metrics", metric), dotted_name, _METRIC
+    for name, dotted_name in model.promotion.compliance.own.items():
+        yield (*path, "promotion", "compliance", "own", name), dotted_name, _COMPLIANCE
+    if model.promotion.heuristic is not None:
+        yield (*path, "promotion", "heuristic"), model.promotion.heuristic, _HEURISTIC
+    for index, method in enumerate(model.promotion.methods):
+        if "." in method:
+            yield (*path, "promotion", "methods", index), method, _METHOD
 
 
 def _check(scope: Scope, path: YamlPath, dotted_name: str, arguments: tuple[str, ...]) -> Iterator[Fault]:

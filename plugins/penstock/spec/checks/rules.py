@@ -153,6 +153,8 @@ def _named_metrics(model: Model) -> Iterator[tuple[YamlPath, str]]:
     yield ("promotion", "metric"), model.promotion.metric
     for name in model.promotion.first_bounds:
         yield ("promotion", "first_bounds", name), name
+    for name in model.promotion.guard_metrics:
+        yield ("promotion", "guard_metrics", name), name
     for index, rule in enumerate(model.monitoring.quality):
         yield ("monitoring", "quality", index, "metric"), rule.metric
 
