@@ -19,7 +19,8 @@ from penstock.registry.history import ROLLS_BACK, production_rows
 from penstock.registry.notes import Note, NoteKind
 from penstock.registry.rolling_back import rollback
 from penstock.registry.settling import patience
-from penstock.spec.model import FollowUp, FollowUpAction, Model
+from penstock.spec.model import Model
+from penstock.spec.promotion import FollowUp, FollowUpAction
 from penstock.workspace import Workspace
 
 if TYPE_CHECKING:
