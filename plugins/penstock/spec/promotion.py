@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from penstock.spec.common import DottedName, Spec
+from penstock.spec.compliance import Compliance
 from penstock.spec.names import COMPARISON_METHODS
 
 
@@ -145,6 +146,7 @@ class Promotion(Spec):
     follow_up: FollowUp | None = Field(
         default=None, description="what happens when a new version breaks its promise; nobody looks by default"
     )
+    compliance: Compliance = Field(default=Compliance(), description="what else every version must comply with")
 
     @property
     def threshold(self) -> float:
