@@ -44,7 +44,7 @@ class Compliance(Spec):
     timeout: Duration = Field(
         default=parse_duration("5m"), description="how long the model may take to load and score in its own process"
     )
-    max_memory_megabytes: int = Field(default=8192, ge=256, description="how much memory that process may allocate")
+    max_memory_megabytes: int = Field(default=8192, ge=256, description="how much memory that process may take")
 
     @field_validator("forbidden_columns")
     @classmethod

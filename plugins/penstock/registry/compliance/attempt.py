@@ -17,7 +17,7 @@ class Attempt:
     """What came of it; without a trial, obstacle says why the model was not loaded."""
 
     trial: Trial | None
-    obstacle: str
+    obstacle: str = ""
 
 
 def attempt(subject: "Subject") -> Attempt:
@@ -32,4 +32,4 @@ def attempt(subject: "Subject") -> Attempt:
             trial = try_model(subject.files, subject.sample, subject.asked, trusted=trusted)
     except Unusable as error:
         return Attempt(None, f"it was not loaded: {error}")
-    return Attempt(trial, "it was not tried, since it does not load")
+    return Attempt(trial)

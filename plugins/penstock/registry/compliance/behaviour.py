@@ -30,14 +30,11 @@ def check_loads(subject: "Subject") -> "Check":
             f"{where} loads it by {subject.files.flavor} in {trial.load_seconds:.2f} s{memory_used}",
             load_seconds=trial.load_seconds, memory_megabytes=trial.memory_megabytes,
         )  # fmt: skip
-    asked = subject.asked
     if trial.load_error is not None:
-        memory = "MemoryError" in trial.load_error or "Cannot allocate" in trial.load_error
-        advice = (
-            f"it may take {asked.max_memory_megabytes} MB (promotion.compliance.max_memory_megabytes)" if memory
-            else "does every class that it holds belong to a package of its requirements.txt?"
-        )  # fmt: skip
-        return failed(f"a clean process cannot load it: {trial.load_error}; {advice}")
+        return failed(
+            f"a clean process cannot load it: {trial.load_error}. Are its files whole, and does every class that they "
+            "name belong to a package of its requirements.txt?"
+        )
     return failed(
         f"a clean process that loads it {trial.problem}. Load it by mlflow.{subject.files.flavor}.load_model to see why"
     )

@@ -122,10 +122,12 @@ def _possible(one: RegisteredCheck, trial: Trial | None) -> bool:
 def _not_tried(one: RegisteredCheck, subject: Subject, switched: list[str]) -> Check | None:
     """What must be loaded and cannot fails; what would be asked of it then is only named."""
     found = _answer(
-        replace(one, function=lambda asked: Check("", Outcome.WARN, asked.attempt.obstacle)), subject, switched
+        replace(one, function=lambda _: Check("", Outcome.WARN, "not tried, since it was not loaded")),
+        subject,
+        switched,
     )
     if found is not None and one.name == "loads":
-        return replace(found, outcome=Outcome.FAIL)
+        return replace(found, outcome=Outcome.FAIL, detail=subject.attempt.obstacle)
     return found
 
 

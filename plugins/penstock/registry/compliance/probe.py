@@ -17,8 +17,6 @@ _SINGLE_ROWS, _BATCH_ROWS, _REPEATS = 30, 1000, 3
 def main(request_file: str, answer_file: str) -> None:
     """Answers what went well and what did not; a process that dies leaves the answer as far as it came."""
     request = json.loads(Path(request_file).read_text(encoding="utf-8"))
-    limit = int(request["max_memory_megabytes"]) * 1_000_000
-    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     answer: dict[str, Any] = {}
 
     def note(**values: Any) -> None:

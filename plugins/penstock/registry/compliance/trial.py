@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ _PROBE = Path(__file__).with_name("probe.py")
 _PASSED_ON = (
     "PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "JAVA_HOME", "VIRTUAL_ENV", "OMP_NUM_THREADS", "SYSTEMROOT",
 )  # fmt: skip
-_MOST_OUTPUT = 600
+_MOST_OUTPUT, _LOOK_EVERY_SECONDS = 600, 0.2
 
 
 @dataclass(frozen=True)
@@ -62,11 +63,11 @@ def try_model(
         folder = Path(name)
         request = {
             "folder": str(files.folder), "flavor": files.flavor, "feature_spec": files.feature_spec,
-            "max_memory_megabytes": asked.max_memory_megabytes, "penstock": str(Path(penstock.__file__).parents[1]),
+            "penstock": str(Path(penstock.__file__).parents[1]),
             "predictions": str(folder / "predictions.npy"), "rows": _write_rows(sample, folder),
         }  # fmt: skip
         (folder / "request.json").write_text(json.dumps(request), encoding="utf-8")
-        problem = _run(python, folder, asked.timeout.total_seconds(), _environment(folder, trusted))
+        problem = _run(python, folder, asked, _environment(folder, trusted))
         return _read(folder, problem)
 
 
@@ -87,7 +88,7 @@ def _environment(folder: Path, trusted: bool) -> dict[str, str]:
     }  # fmt: skip
 
 
-def _run(python: str, folder: Path, timeout_seconds: float, environment: Mapping[str, str]) -> str | None:
+def _run(python: str, folder: Path, asked: Compliance, environment: Mapping[str, str]) -> str | None:
     """Why the process did not come to its end; None where it did."""
     words = [python, "-I", str(_PROBE), str(folder / "request.json"), str(folder / "answer.json")]
     with (folder / "output").open("wb") as output:
@@ -96,16 +97,47 @@ def _run(python: str, folder: Path, timeout_seconds: float, environment: Mapping
             cwd=folder, start_new_session=True,
         )  # fmt: skip
         try:
-            code = process.wait(timeout=timeout_seconds)
-        except subprocess.TimeoutExpired:
-            return f"was stopped after {timeout_seconds:g} s (promotion.compliance.timeout)"
+            stopped = _watch(process, asked)
         finally:
             _end(process)
+    if stopped is not None:
+        return stopped
+    code = process.returncode
     if code == 0:
         return None
     said = (folder / "output").read_text(encoding="utf-8", errors="replace").strip()[-_MOST_OUTPUT:]
     how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
     return f"{how}{': ' + said if said else ''}"
+
+
+def _watch(process: "subprocess.Popen[bytes]", asked: Compliance) -> str | None:
+    """Waits for the process to end; why it must not go on, where it takes too long or too much."""
+    deadline = time.monotonic() + asked.timeout.total_seconds()
+    while time.monotonic() < deadline:
+        try:
+            process.wait(timeout=_LOOK_EVERY_SECONDS)
+        except subprocess.TimeoutExpired:
+            used = _resident_megabytes(process.pid)
+            if used > asked.max_memory_megabytes:
+                limit = f"{asked.max_memory_megabytes} MB (promotion.compliance.max_memory_megabytes)"
+                return f"was stopped at {used:.0f} MB of memory, more than {limit}"
+        else:
+            return None
+    return f"was stopped after {asked.timeout.total_seconds():g} s (promotion.compliance.timeout)"
+
+
+def _resident_megabytes(pid: int) -> float:
+    """The memory of a process and of those that it started."""
+    import psutil
+
+    total = 0
+    try:
+        own = psutil.Process(pid)
+        for process in (own, *own.children(recursive=True)):
+            total += process.memory_info().rss
+    except psutil.Error:
+        pass  # it has just ended
+    return total / 1e6
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
