@@ -1,5 +1,6 @@
 """The compliance checks: their names, documents, severities; which pickles are found; which branches hold a commit."""
 
+import importlib
 import subprocess
 from pathlib import Path
 
@@ -122,3 +123,10 @@ def test_reviewed_branches_are_those_of_the_remote_where_it_has_them(tmp_path, m
     elsewhere.mkdir()
     assert reviewed_on(elsewhere, reviewed, ["main"]) == ("main",)
     assert reviewed_on(elsewhere, released, ["main"]) is None
+
+
+def test_every_module_of_the_registry_can_be_imported():
+    """mypy passes over a module that is missing."""
+    plugins = Path(__file__).parents[2] / "plugins"
+    for file in sorted((plugins / "penstock/registry").rglob("*.py")):
+        importlib.import_module(".".join(file.relative_to(plugins).with_suffix("").parts))
