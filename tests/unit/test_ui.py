@@ -21,6 +21,7 @@ from penstock.features import FeatureStore
 from penstock.lakehouse.records import record
 from penstock.lakehouse.small_tables import create_if_missing, to_arrow, upsert, write_system_rows
 from penstock.lakehouse.system_tables import SystemTable
+from penstock.registry.freezing import freeze
 from penstock.spec.project import Column
 from penstock.ui import airflow_facts, catalogue
 from penstock.ui.airflow_facts import Question, RunFact
@@ -241,6 +242,18 @@ class TestOverview:
         assert "70 predictions" in text
         assert "worse than promised" in text
         assert '<span class="badge fail">quality</span> worse' in text
+
+    def test_the_model_page_shows_a_freeze_and_where_it_is_lifted(
+        self, pages: TestClient, workspace: Workspace
+    ) -> None:
+        address = "/penstock/models/shop/comes_back"
+        assert "Frozen" not in pages.get(address).text
+        freeze(workspace, "shop", "comes_back", "Ann", "the <fair> is on", AS_OF)
+        text = pages.get(address).text
+        assert "<strong>Frozen</strong> by Ann" in text
+        assert "the &lt;fair&gt; is on" in text
+        assert 'href="/dags/shop.comes_back.promotion_control"' in text
+        assert "Other decisions" in text
 
     def test_a_broken_project_leaves_the_others(self, pages: TestClient, workspace: Workspace) -> None:
         folder = workspace.root / "include/projects/broken"

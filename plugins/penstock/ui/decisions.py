@@ -7,6 +7,7 @@ from typing import Any
 
 from penstock.clock import to_text
 from penstock.lakehouse.system_tables import SystemTable
+from penstock.registry.holds import Holds, holds
 from penstock.ui.faults import reading
 from penstock.workspace import Workspace
 
@@ -49,6 +50,19 @@ class Transition:
     requested_at: str
     run: str
     checks: tuple[Row, ...]
+
+
+@dataclass(frozen=True)
+class Noted:
+    """A decision that moved no version by itself: a freeze, an answer, what a window says of a promise."""
+
+    as_of: str
+    kind: str
+    version: int | None
+    decided_by: str
+    reason: str
+    recorded_at: str
+    run: str
 
 
 @dataclass(frozen=True)
@@ -105,6 +119,26 @@ def transitions(workspace: Workspace, project: str, model: str) -> list[Transiti
         )
         for row in rows[:MOST_ROWS]
     ]  # fmt: skip
+
+
+def notes(workspace: Workspace, project: str, model: str) -> list[Noted]:
+    """Freezes, answers to requests, follow-ups, newest first. Raises Unreadable."""
+    rows = [row for row in _rows(workspace, project, SystemTable.DEPLOYMENTS, model) if not row["to_stage"]]
+    rows.sort(key=lambda row: row["requested_at"], reverse=True)
+    return [
+        Noted(
+            as_of=to_text(row["as_of"]), kind=row["kind"], version=row["version"], decided_by=row["decided_by"],
+            reason=row["reason"] or "", recorded_at=to_text(row["requested_at"].replace(microsecond=0)),
+            run=row["run"] or "",
+        )
+        for row in rows[:MOST_ROWS]
+    ]  # fmt: skip
+
+
+def model_holds(workspace: Workspace, project: str, model: str) -> Holds:
+    """A model's freeze, and its versions that were rolled back. Raises Unreadable."""
+    with reading(f"{project}.{SystemTable.DEPLOYMENTS}"):
+        return holds(workspace, project, model)
 
 
 def comparisons(workspace: Workspace, project: str, model: str) -> list[Comparison]:

@@ -7,7 +7,7 @@ from penstock.ui.airflow_facts import CurrentAirflow
 from penstock.ui.cards import find_card, read_card
 from penstock.ui.catalogue import CurrentWorkspace, TableKind, check_model, find_project, find_table, known_tables
 from penstock.ui.compliance_report import compliance_report, reported_versions
-from penstock.ui.decisions import comparisons, last_window, retraining_decisions, transitions
+from penstock.ui.decisions import comparisons, last_window, model_holds, notes, retraining_decisions, transitions
 from penstock.ui.faults import MayNotRead, NothingYet, UnknownPage, reading
 from penstock.ui.lineage_picture import draw_lineage
 from penstock.ui.mlflow_rest import registry_view
@@ -146,7 +146,8 @@ def model_page(
         owner=loaded.spec.models[name].owner or loaded.spec.owner,
         registry=registry_view(workspace, loaded, name), transitions=transitions(workspace, project, name),
         comparisons=comparisons(workspace, project, name), decisions=retraining_decisions(workspace, project, name),
-        window=last_window(workspace, project, name),
+        window=last_window(workspace, project, name), holds=model_holds(workspace, project, name),
+        notes=notes(workspace, project, name),
         questions=airflow.questions([f"{project}.{name}.model_promotion"]),
     )  # fmt: skip
 
