@@ -92,7 +92,9 @@ class HumanApprovalOperator(HITLOperator):
         self._may_ask(context)
         asked_at = now()
         self._ask(context, asked_at)
-        memory.set(_QUESTION, {"max_tries": ti.max_tries, "asked_at": to_text(asked_at)})
+        assert self.response_timeout is not None  # __init__ gives it
+        asked = {"max_tries": ti.max_tries, "asked_at": to_text(asked_at)}
+        memory.set(_QUESTION, asked, retention=self.response_timeout + timedelta(days=30))
         self._tell(
             context, NotificationEvent.APPROVAL_WANTED, f"{self._subject(context).name} waits for approval",
             f"{self.subject}\n\n{self.body}",

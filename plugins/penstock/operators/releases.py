@@ -72,7 +72,8 @@ class RollbackOperator(ModelOperator):
         leaving = params.get("from_version") or memory.get("leaving")
         if not leaving:
             leaving = current_production(workspace, self.project, self.model)
-            memory.set("leaving", leaving)
+            if leaving:  # else the rollback says that there is nothing in production
+                memory.set("leaving", leaving)
         done = rollback(
             workspace, self.project, self.model, person(context), str(params["reason"]), from_version=leaving,
             to_version=params.get("to_version"), as_of=as_of, check=not params.get("unchecked"),
