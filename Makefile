@@ -118,6 +118,10 @@ bench: setup ## compare with the references on this machine
 bench-features: setup ## compare the feature store with the references; writes docs/reference/benchmarks.md
 	@$(BIN)/python -m benchmarks.features
 
+.PHONY: bench-webhook
+bench-webhook: setup ## 1,000 webhook deliveries at 50/s, a tenth of them bad, to a real Airflow
+	@PENSTOCK_DELIVERIES=1000 $(PYTEST) tests/e2e/test_webhook.py -s -k each_version
+
 .PHONY: requirements
 requirements: setup ## compile requirements.in to requirements.txt (exact versions)
 	@command -v uv >/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv

@@ -3,6 +3,7 @@
 One Airflow DAG for every model.
 """
 
+from penstock.operators.candidates import AdmitCandidateOperator, most_at_once
 from penstock.operators.promotion import (
     CompareWithProductionOperator,
     ComplianceCheckOperator,
@@ -15,15 +16,17 @@ from penstock.pipelines import MODEL_VERSION, pipeline
 from penstock.scope import Scope
 
 
-@pipeline(per="model", params={"model_version": MODEL_VERSION})
+@pipeline(per="model", params={"model_version": MODEL_VERSION}, max_active_runs=most_at_once)
 def model_promotion(scope: Scope) -> None:
     """Takes a registered version through compliance check, comparison and approval into production.
 
-    A version that fails a gate is archived, with the reason in its tags and in `deployments`. The run's id is
-    `promote__<model>__<version>`, so that a version is under way once, whoever asks.
+    One candidate at a time: a newer version supersedes an older one that waits. A version that fails a gate is
+    archived, with the reason in its tags and in `deployments`. The run's id is `promote__<model>__<version>`, so
+    that a version is under way once, whoever asks.
     """
     about = {"project": scope.project, "model": scope.model, "root": scope.root}
     repair = RepairStagesOperator(task_id="repair", **about)
+    admit = AdmitCandidateOperator(task_id="admit", **about)
     compliance = ComplianceCheckOperator(task_id="compliance_check", **about)
     staging = MoveToStagingOperator(task_id="to_staging", verdict=compliance.output, **about)
     comparison = CompareWithProductionOperator(task_id="compare_with_production", **about)
@@ -32,4 +35,4 @@ def model_promotion(scope: Scope) -> None:
         task_id="to_production", comparison=comparison.output, approval=approval.output,
         outlets=[scope.production], **about,
     )  # fmt: skip
-    repair >> compliance >> staging >> comparison >> approval >> promote
+    repair >> admit >> compliance >> staging >> comparison >> approval >> promote

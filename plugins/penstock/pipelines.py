@@ -59,6 +59,8 @@ def pipeline(
     params: dict[str, Param] | None = None,
     schedule: str | None = None,
     applies: Callable[[Scope], bool] = lambda _: True,
+    every: Callable[[Scope], timedelta | None] = lambda _: None,
+    max_active_runs: Callable[[Scope], int] = lambda _: 1,
 ) -> Callable[[Callable[[Scope], None]], Callable[[Scope], None]]:
     """Makes a DAG of the function's steps for every project or model of the DAG file's bundle.
 
@@ -68,13 +70,18 @@ def pipeline(
     :param applies: whether a project or model gets this DAG; each does by default.
     :param schedule: name of the project's cron schedule (`schedules` in project.yaml) that applies; it is
         on where the environment says so. The function's name by default.
+    :param every: how often it runs, whatever the project's schedules and the environment's switch of them say.
+    :param max_active_runs: more than one run at once only where the functions themselves keep order.
     """
 
     def decorate(steps: Callable[[Scope], None]) -> Callable[[Scope], None]:
         module = sys.modules[steps.__module__]
         root = Path(str(module.__file__)).resolve().parent.parent
         for scope in filter(applies, _scopes(root, per, steps.__name__)):
-            dag = _build(steps, scope, triggered_by, params or {}, schedule or steps.__name__)
+            spec = scope.project_spec.spec
+            assets = list(triggered_by(scope)) if triggered_by else []
+            cron = getattr(spec.schedules, schedule or steps.__name__, None) if scope.environment.schedules else None
+            dag = _build(steps, scope, every(scope) or _schedule(assets, cron), params or {}, max_active_runs(scope))
             setattr(module, "dag_" + dag.dag_id.replace(".", "_"), dag)
         return steps
 
@@ -101,21 +108,17 @@ def _scopes(root: Path, per: Per, name: str) -> list[Scope]:
 
 
 def _build(
-    steps: Callable[[Scope], None], scope: Scope, triggered_by: Callable[[Scope], Sequence[Asset]] | None,
-    params: dict[str, Param], schedule: str,
-) -> DAG:  # fmt: skip
+    steps: Callable[[Scope], None], scope: Scope, schedule: Any, params: dict[str, Param], max_active_runs: int
+) -> DAG:
     name = steps.__name__
-    spec = scope.project_spec.spec
-    assets = list(triggered_by(scope)) if triggered_by else []
-    cron = getattr(spec.schedules, schedule, None) if scope.environment.schedules else None
-    owner = (scope.model_spec.owner if scope.model else None) or spec.owner
+    owner = (scope.model_spec.owner if scope.model else None) or scope.project_spec.spec.owner
     dag = DAG(
         dag_id=scope.dag_id(name),
         description=(steps.__doc__ or "").strip().splitlines()[0],
         doc_md=_documentation(steps, scope),
-        schedule=_schedule(assets, cron),
+        schedule=schedule,
         catchup=False,
-        max_active_runs=1,
+        max_active_runs=max_active_runs,
         tags={tag for tag in (scope.project, scope.model, name, scope.environment.name) if tag},
         params={"as_of": AS_OF, "reason": REASON, **params},
         default_args={

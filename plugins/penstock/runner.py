@@ -186,15 +186,18 @@ def model_promotion(workspace: Workspace, request: Request, step: Steps) -> None
     from penstock.registry.deployments import repair
     from penstock.registry.methods import Pending
     from penstock.registry.promotion import promote, reject, stage_after_compliance
+    from penstock.registry.queue import admit
 
     if request.model_version is None:
         raise SpecError("which version? Give --model-version")
     version, as_of = request.model_version, request.as_of
     about = (workspace, request.project, request.model)
     step("repair", lambda: repair(*about, as_of))
+    if step("admit", lambda: admit(*about, version, as_of)) is None:
+        return
     compliance = step("compliance_check", lambda: check_compliance(*about, version, as_of))
     assert compliance is not None
-    step("to_staging", lambda: stage_after_compliance(*about, version, compliance, as_of))
+    step.must("to_staging", lambda: stage_after_compliance(*about, version, compliance, as_of))
     if not compliance.passed:
         return
     comparison = step("compare_with_production", lambda: compare_with_production(*about, version, as_of))

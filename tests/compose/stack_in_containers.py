@@ -24,7 +24,7 @@ pytestmark = pytest.mark.timeout(2400)
 
 ROOT = Path(__file__).resolve().parents[2]
 IMAGE = "penstock:test"
-ONCE = {"postgres-init", "airflow-init"}
+ONCE = {"postgres-init", "airflow-init", "mlflow-webhook"}
 BUILT_FROM = ("Dockerfile", ".dockerignore", "requirements.txt", "plugins", "dags", "include", "docker")
 AIRFLOW_PORT = os.environ.get("PENSTOCK_AIRFLOW_PORT") or "18080"
 MLFLOW_PORT = os.environ.get("PENSTOCK_MLFLOW_PORT") or "15000"
@@ -180,6 +180,16 @@ def test_mlflow_keeps_runs_and_artifacts(deployment):
     assert deployment.in_container("airflow-scheduler", _LOG_A_RUN) == "kept"
 
 
+def test_a_registered_version_starts_its_promotion(deployment):
+    version = deployment.in_container("airflow-scheduler", _REGISTER_A_VERSION).splitlines()[-1]
+    promotion, wanted = "flight_delays.late_arrival.model_promotion", f"promote__late_arrival__{version}"
+    with deployment.airflow() as airflow:
+        deadline = time.monotonic() + 120
+        while wanted not in {run.run_id for run in airflow.runs(dag_id=promotion)}:
+            assert time.monotonic() < deadline
+            time.sleep(1)
+
+
 def test_down_and_up_keeps_everything(deployment):
     before = deployment.in_container("airflow-scheduler", _NEWEST_RECORD)
     deployment.compose("down")
@@ -224,6 +234,14 @@ mlflow.set_experiment("compose")
 with mlflow.start_run() as run:
     mlflow.log_text("kept", "a.txt")
 print(mlflow.artifacts.load_text(f"runs:/{run.info.run_id}/a.txt"))
+"""
+_REGISTER_A_VERSION = """
+from mlflow import MlflowClient
+from penstock.workspace import Workspace
+Workspace.open().mlflow()
+client = MlflowClient()
+client.create_registered_model("flight_delays.late_arrival")
+print(client.create_model_version("flight_delays.late_arrival", "mlflow-artifacts:/nothing").version)
 """
 _READ_THE_RUN = """
 import mlflow

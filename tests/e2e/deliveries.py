@@ -33,6 +33,7 @@ class Receipt:
     parcel: Parcel
     status: int
     seconds: float
+    ended: float
 
 
 def parcel(model: str, version: int, secret: str, kind: str = "fresh", tags: dict[str, str] | None = None) -> Parcel:
@@ -77,7 +78,19 @@ def send(url: str, parcels: Sequence[Parcel], each_second: float, workers: int =
             time.sleep(max(0.0, begin + number / each_second - time.monotonic()))
             sent = time.monotonic()
             answer = client.post(url, content=parcel.body, headers=parcel.headers)
-            return Receipt(parcel, answer.status_code, time.monotonic() - sent)
+            ended = time.monotonic()
+            return Receipt(parcel, answer.status_code, ended - sent, ended - begin)
 
         with ThreadPoolExecutor(workers) as pool:
             return list(pool.map(post, range(len(parcels)), parcels))
+
+
+def summary(receipts: Sequence[Receipt]) -> str:
+    """How many a second were answered, and how long an answer took."""
+    took = sorted(found.seconds for found in receipts)
+    total = max(found.ended for found in receipts)
+    middle, late = took[len(took) // 2], took[int(len(took) * 0.99)]
+    return (
+        f"{len(took)} deliveries answered in {total:.1f} s ({len(took) / total:.0f}/s); "
+        f"an answer took {middle * 1000:.0f} ms (median), {late * 1000:.0f} ms (99 %)"
+    )

@@ -1,25 +1,36 @@
-"""New versions start their promotion in a real Airflow, by MLflow's real webhook; bad deliveries start nothing."""
+"""New versions start their promotion in a real Airflow, by MLflow's real webhook; bad deliveries start nothing.
 
+The tests of this file are one story, told in order.
+"""
+
+import os
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
 
 import httpx
+import pandas as pd
 import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from penstock.airflow_rest import DagRun
+from penstock.clock import now
 from penstock.home import WebhookCredentials, read_credentials
+from penstock.stack import health
+from penstock.stack.settings import read_settings
+from penstock.stack.supervisor import Supervisor
 from penstock.workspace import Workspace
 from tests.e2e.conftest import RunningAirflow
-from tests.e2e.deliveries import mixture, parcel, send
+from tests.e2e.deliveries import mixture, parcel, send, summary
 
+DELIVERIES = int(os.environ.get("PENSTOCK_DELIVERIES", "200"))
 PROJECT = "tidal_parks"
 MODEL = f"{PROJECT}.energy"
-PROMOTION = f"{MODEL}.model_promotion"
+PROMOTION, RECONCILIATION = f"{MODEL}.model_promotion", f"{MODEL}.registry_reconciliation"
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +82,18 @@ def register(client: MlflowClient, folder: Path, tags: dict[str, str] | None = N
     return int(made.version)
 
 
+def _waiting(airflow: RunningAirflow, version: int) -> DagRun:
+    """The run of a version, once its approval may be answered."""
+
+    def look() -> DagRun | None:
+        run = run_of(airflow, version)
+        asked = [item for item in airflow.client.open_approvals() if run and item["run_id"] == run.run_id]
+        old_enough = asked and pd.Timestamp(asked[0]["since"]) < pd.Timestamp(now() - timedelta(seconds=4))
+        return run if run and old_enough and airflow.client.tasks(run)["approval"] == "awaiting_input" else None
+
+    return airflow.wait(look, f"version {version} to wait for approval", 240)
+
+
 def run_of(airflow: RunningAirflow, version: int) -> DagRun | None:
     wanted = f"promote__energy__{version}"
     return next((run for run in airflow.client.runs(dag_id=PROMOTION) if run.run_id == wanted), None)
@@ -101,13 +124,35 @@ def test_a_version_from_a_notebook_starts_its_promotion(
     assert tags["penstock.stage"] == "Archived"
 
 
+def test_a_newer_version_takes_the_place_of_one_that_waits_for_approval(
+    airflow: RunningAirflow, promotion: str, notebook: MlflowClient
+) -> None:
+    assert airflow.run(f"{PROJECT}.feature_refresh", {"as_of": "2024-02-10"}).state == "success"
+    assert airflow.run(f"{MODEL}.training", {"as_of": "2024-02-10"}).state == "success"
+    first = notebook.search_model_versions(f"name='{MODEL}'", order_by=["version_number DESC"])[0]
+    older = _waiting(airflow, int(first.version))
+    again = notebook.create_model_version(
+        MODEL, first.source, run_id=first.run_id, tags=dict(first.tags) | {"penstock.stage": ""},
+        description=first.description, model_id=first.model_id,
+    )  # fmt: skip
+    notebook.delete_model_version_tag(MODEL, again.version, "penstock.stage")
+    newer = _waiting(airflow, int(again.version))
+    assert airflow.finish(older).state == "success"
+    states = airflow.client.tasks(older)
+    assert (states["approval"], states["to_production"]) == ("skipped", "skipped")
+    assert notebook.get_model_version(MODEL, first.version).tags["penstock.stage"] == "Archived"
+    airflow.client.answer_approval(newer, "approval", "Reject", reason="only to see it wait")
+    assert airflow.finish(newer).state == "success"
+
+
 def test_each_version_has_one_run_and_no_bad_delivery_makes_one(
     airflow: RunningAirflow, paused: str, webhook: WebhookCredentials
 ) -> None:
     before = set(run_ids(airflow))
-    parcels = mixture(MODEL, webhook.secret, 200)
+    parcels = mixture(MODEL, webhook.secret, DELIVERIES)
     fresh = {found.version for found in parcels if found.kind == "fresh"}
     receipts = send(webhook.url, parcels, each_second=50)
+    print(summary(receipts))  # make bench-webhook shows it
     runs = run_ids(airflow)
     assert sorted(set(runs) - before) == sorted({f"promote__energy__{version}" for version in fresh} - before)
     assert len(runs) == len(set(runs))
@@ -123,3 +168,37 @@ def test_a_model_that_is_no_projects_is_passed_over_with_an_answer(
     answer = httpx.post(webhook.url, content=sent.body, headers=sent.headers)
     assert answer.status_code == 202
     assert "unknown_project.model.model_promotion" in answer.json()["detail"]
+
+
+@contextmanager
+def stopped(airflow: RunningAirflow, program: str) -> Iterator[None]:
+    """One program of the stack is down, as after a crash that nobody mended yet."""
+    supervisor, credentials = Supervisor(read_settings()), read_credentials("dev")
+    supervisor.stop_program(program)
+    yield
+    supervisor.start_program(program)
+    if program == "mlflow":
+        airflow.wait(lambda: health.check_mlflow(credentials.mlflow) is None, program, 180)
+    else:
+        airflow.wait(lambda: health.check_airflow(credentials.airflow, components=()) is None, program, 180)
+
+
+def test_what_was_registered_while_airflow_was_down_is_found_as_soon_as_mlflow_answers(
+    airflow: RunningAirflow, promotion: str, notebook: MlflowClient, tmp_path: Path
+) -> None:
+    log = airflow.home / "dev/logs/mlflow.log"
+    with stopped(airflow, "airflow-api-server"):
+        told = log.read_text().count("Failed to send webhook")
+        version = register(notebook, tmp_path / "model")
+        airflow.wait(lambda: log.read_text().count("Failed to send webhook") > told, "MLflow to give up", 120)
+    assert run_of(airflow, version) is None
+    with stopped(airflow, "mlflow"):
+        reconciliation = airflow.client.trigger(RECONCILIATION)
+        airflow.wait(lambda: airflow.client.tasks(reconciliation).get("repair") == "running", "the task to ask", 120)
+    assert airflow.finish(reconciliation).state == "success"
+    run = run_of(airflow, version)
+    assert run
+    assert run.conf["model_version"] == version
+    assert airflow.finish(run).state == "success"
+    again = airflow.run(RECONCILIATION)
+    assert airflow.client.tasks(again)["request_promotion"] == "skipped"

@@ -16,7 +16,7 @@ from penstock.stack.errors import StackError
 from penstock.stack.programs import PROGRAMS
 
 ROOT = Path(__file__).resolve().parents[2]
-ONCE = {"postgres-init", "airflow-init"}
+ONCE = {"postgres-init", "airflow-init", "mlflow-webhook"}
 VARIABLE = re.compile(r"\$\{(\w+)(:?[?-])?")
 SECRET = re.compile(r"PASSWORD|SECRET|_KEY$|TOKEN")
 
@@ -121,7 +121,7 @@ def test_the_image_runs_as_a_user_without_privileges(services):
 
 def test_every_program_of_the_stack_has_a_service(services):
     commands = [" ".join(service["command"]) for service in services.values() if "command" in service]
-    assert sorted(commands) == sorted([*PROGRAMS, "databases", "airflow-migrate"])
+    assert sorted(commands) == sorted([*PROGRAMS, "databases", "airflow-migrate", "webhook"])
     for service in services.values():
         if service.get("command", [""])[0] in PROGRAMS:
             assert service["healthcheck"]["test"][-2:] == ["health", service["command"][0]]
@@ -195,7 +195,10 @@ def test_only_the_api_server_holds_the_passwords_of_airflows_users(container):
     scheduler = containers.container_program("airflow-scheduler")
     assert [path.name for path in scheduler.files] == ["airflow_local_settings.py"]
     values = container("airflow-apiserver")
-    (passwords,) = containers.container_program("airflow-api-server").files.values()
+    server = containers.container_program("airflow-api-server")
+    (passwords,) = server.files.values()
+    seen = containers.program_environment(server.environment)
+    assert seen["PENSTOCK_WEBHOOK_SECRET"] == values["PENSTOCK_WEBHOOK_SECRET"]
     assert values["PENSTOCK_AIRFLOW_ENGINEER_PASSWORD"] in passwords
 
 

@@ -20,7 +20,7 @@ from cachetools import TTLCache
 from penstock.errors import PenstockError
 
 SIGNATURE, TIMESTAMP, DELIVERY_ID = "X-MLflow-Signature", "X-MLflow-Timestamp", "X-MLflow-Delivery-Id"
-VERSION_CREATED = "model_version.created"
+VERSION_CREATED, ALIAS_MOVED = "model_version.created", "model_version_alias.created"
 OLDEST_SECONDS = 300  # MLflow's three tries take some ten seconds; clocks may differ by minutes
 MOST_BYTES = 1 << 20  # tags and description of a version take a few thousand
 _MOST_REMEMBERED = 100_000
@@ -54,12 +54,13 @@ class Delivery:
 
 @dataclass(frozen=True)
 class RegistryEvent:
-    """What happened in the registry: `model_version.created` of a model's version, with its tags."""
+    """What happened in the registry: a version was made (with its tags), or an alias was put on it."""
 
     name: str
     model: str
     version: int | None = None
     tags: dict[str, str] = field(default_factory=dict)
+    alias: str = ""
 
     @property
     def is_of_a_project(self) -> bool:
@@ -115,13 +116,14 @@ def read_event(delivery: Delivery) -> RegistryEvent:
         data = content["data"]
         name = f"{content['entity']}.{content['action']}"
         model = data.get("name", "")
-        version = int(data["version"]) if name == VERSION_CREATED else None
+        version = int(data["version"]) if name in (VERSION_CREATED, ALIAS_MOVED) else None
         tags = data.get("tags") or {}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DeliveryRefused(Fault.UNREADABLE, f"no event of MLflow's: {type(error).__name__}") from error
     if not isinstance(model, str) or not isinstance(tags, dict) or (version is not None and version < 1):
         raise DeliveryRefused(Fault.UNREADABLE, "no event of MLflow's: name, version or tags are not what they should")
-    return RegistryEvent(name, model, version, {str(key): str(value) for key, value in tags.items()})
+    labels = {str(key): str(value) for key, value in tags.items()}
+    return RegistryEvent(name, model, version, labels, str(data.get("alias") or ""))
 
 
 class AnsweredDeliveries:

@@ -16,6 +16,7 @@ from penstock.registry.history import ROLLS_BACK
 from penstock.registry.holds import raise_if_held
 from penstock.registry.settling import BY_HAND, Desk, Request, patience
 from penstock.registry.stages import ALIASES, Stage
+from penstock.registry.turns import BY_ITSELF, raise_if_not_its_turn
 from penstock.workspace import Workspace
 
 _PRODUCTION, _STAGING = ALIASES[Stage.PRODUCTION], ALIASES[Stage.STAGING]
@@ -65,7 +66,8 @@ def transition(
     with the first's row, whatever has happened since. A version that is in the stage already stays, without
     a new row. `plan` is noted in the row's evidence, under `transition`.
 
-    Raises RegistryError for an unknown version; GateError for the Production version that would leave its
+    Raises RegistryError for an unknown version; Superseded (or, for a person's decision, GateError) for a
+    candidate whose place a newer one has taken; GateError for the Production version that would leave its
     stage with nothing in its place, for a promotion that a freeze or a former rollback holds back (a rollback
     itself is never held back), and where a hand moved the alias meanwhile; ServiceError where MLflow
     does not answer, or other transitions keep the model busy: the same call mends that later.
@@ -122,8 +124,12 @@ def _intent(desk: Desk, snapshot: Snapshot, request: Request, plan: dict[str, An
             f"{name} is in Production and cannot go to {request.to_stage}: promote another version, or roll back, "
             "and it is archived by that"
         )
-    if request.to_stage is Stage.PRODUCTION and ROLLS_BACK not in plan:
-        raise_if_held(snapshot, desk.registered.name, request.version)
+    if ROLLS_BACK not in plan:
+        raise_if_not_its_turn(
+            snapshot, desk.registered, request.version, request.to_stage, by_itself=request.decided_by == BY_ITSELF
+        )
+        if request.to_stage is Stage.PRODUCTION:
+            raise_if_held(snapshot, desk.registered.name, request.version)
     alias = ALIASES.get(request.to_stage)
     displaced = snapshot.aliases.get(alias) if alias else None
     return desk.request_rows(snapshot, request, {**plan, "before": snapshot.aliases}, displaced)

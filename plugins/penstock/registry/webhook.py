@@ -11,7 +11,7 @@ from penstock.errors import ServiceError
 
 _PATH = "/api/2.0/mlflow/webhooks"
 _TIMEOUT_SECONDS = 10
-_EVENTS = (("MODEL_VERSION", "CREATED"),)
+_EVENTS = (("MODEL_VERSION", "CREATED"), ("MODEL_VERSION_ALIAS", "CREATED"))
 
 
 class Change(StrEnum):

@@ -191,6 +191,11 @@ class Environment(Spec):
     hand_moved_alias: Literal["adopt", "revert"] = Field(
         default="adopt", description="what happens to an alias that was moved outside of Penstock"
     )
+    reconcile_registry: Duration | None = Field(
+        default=timedelta(minutes=5),
+        description="how often `registry_reconciliation` looks for versions whose promotion was missed, and for "
+        "aliases moved by hand; whatever `schedules` says. null: only when it is triggered",
+    )
     limits: Limits = Field(default=Limits(), description="bounds on the size of work")
     replay_clock: str | None = Field(default=None, description="file with the as_of that stands for now in a replay")
     online_stores: dict[Name, OnlineStoreSpec] = Field(

@@ -7,6 +7,7 @@ from environment variables. Beside the programs:
     databases        creates Airflow's and MLflow's roles and databases, where they are missing
     airflow-migrate  brings Airflow's database to the installed version
     mlflow-migrate   does the same for MLflow's, which the server does by itself for an empty one only
+    webhook          tells MLflow where new versions are announced, and the secret to sign with
     health PROGRAM   exits with 1, and says why, when the program does not work
 """
 
@@ -19,10 +20,18 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from penstock.errors import PenstockError
-from penstock.home import AirflowCredentials, Credentials, Login, MlflowCredentials, SparkCredentials
+from penstock.home import (
+    AirflowCredentials,
+    Credentials,
+    Login,
+    MlflowCredentials,
+    SparkCredentials,
+    environment_name,
+)
+from penstock.registry.webhook import Change, Mlflow, ensure_webhook, webhook_name
 from penstock.stack import health, postgres
 from penstock.stack.airflow_programs import airflow_environment, airflow_executable, airflow_programs
-from penstock.stack.credentials import AIRFLOW_ROLES, Secrets
+from penstock.stack.credentials import AIRFLOW_ROLES, WEBHOOK_PATH, Secrets
 from penstock.stack.errors import ServiceFailedError, StackError
 from penstock.stack.files import write_private
 from penstock.stack.jars import delta_folder, have_jars
@@ -48,6 +57,7 @@ _SECRETS = (
     "PENSTOCK_MLFLOW_DB_PASSWORD",
     "PENSTOCK_MLFLOW_FLASK_SECRET",
     "PENSTOCK_MLFLOW_WEBHOOK_KEY",
+    "PENSTOCK_WEBHOOK_SECRET",
 )
 
 _CONSOLE_LOG = """\
@@ -85,6 +95,18 @@ def create_databases() -> list[str]:
     return postgres.ensure_databases(_POSTGRES, "postgres", superuser, owners)
 
 
+def set_webhook() -> Change:
+    """Make the webhook in MLflow, or bring it up to date.
+
+    Raises:
+        ServiceError: MLflow does not answer.
+    """
+    secret, password = _required("PENSTOCK_WEBHOOK_SECRET", "MLFLOW_TRACKING_PASSWORD")
+    mlflow = Mlflow(f"http://{SERVICES.mlflow}:5000", _mlflow_user(), password)
+    url = f"http://{SERVICES.airflow}:8080{WEBHOOK_PATH}"
+    return ensure_webhook(mlflow, webhook_name(environment_name()), url, secret.split(",")[0])
+
+
 def check_health(name: str) -> None:
     """Return when the program works.
 
@@ -114,6 +136,8 @@ def main(arguments: Sequence[str]) -> None:
     match arguments:
         case ["databases"]:
             print("created:", ", ".join(create_databases()) or "nothing", flush=True)
+        case ["webhook"]:
+            print("webhook:", set_webhook(), flush=True)
         case ["airflow-migrate"]:
             _migrate_airflow()
         case ["mlflow-migrate"]:
@@ -157,7 +181,10 @@ def _airflow(name: str) -> Program:
     program = programs[name]
     # Who logs in concerns the API server alone.
     files = {path: text for path, text in program.files.items() if serves or path.name != "passwords.json"}
-    return dataclasses.replace(program, files=files, environment={**program.environment, **_logs(settings)})
+    own = {**program.environment, **_logs(settings)}
+    if serves:  # it alone takes MLflow's deliveries in
+        (own["PENSTOCK_WEBHOOK_SECRET"],) = _required("PENSTOCK_WEBHOOK_SECRET")
+    return dataclasses.replace(program, files=files, environment=own)
 
 
 def _airflow_settings() -> StackSettings:

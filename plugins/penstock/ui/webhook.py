@@ -7,9 +7,9 @@ acted upon, or parsed, before it holds.
 import asyncio
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
 from fastapi import FastAPI, HTTPException, Request
@@ -30,8 +30,11 @@ from penstock.registry.deliveries import (
     check_headers,
     read_event,
 )
+from penstock.registry.stages import ALIASES, Stage
 from penstock.ui.door import Knock, Outcome, knock
+from penstock.ui.requests import end_older_requests
 
+_Result = TypeVar("_Result")
 SECRET_VARIABLE = "PENSTOCK_WEBHOOK_SECRET"
 ASKED_BY = "MLflow webhook"
 _READ_SECONDS = 10
@@ -106,20 +109,34 @@ async def _read(request: Request) -> bytes:
 
 async def _act(event: RegistryEvent) -> tuple[int, dict[str, Any]]:
     """Does what an event asks for. Raises HTTPException with 503 where MLflow shall try again."""
-    if event.name != VERSION_CREATED or event.version is None or not event.is_of_a_project:
+    if event.version is None or not event.is_of_a_project:
         return 202, {"outcome": "ignored", "detail": f"{event.name} of {event.model!r:.200} concerns no project here"}
     project, model = event.model.split(".")
-    wanted = Knock(project, model, event.version, await _as_of(event), "registered in MLflow")
+    if event.name == VERSION_CREATED:
+        return await _start(Knock(project, model, event.version, await _as_of(event), "registered in MLflow"))
+    if event.alias != ALIASES[Stage.STAGING]:
+        return 202, {"outcome": "ignored", "detail": f"the alias {event.alias!r:.60} tells of no new candidate"}
+    ended = await _ask_airflow(end_older_requests, project, model, event.version)
+    return 200, {"outcome": "noticed", "ended": ended}
+
+
+async def _ask_airflow(function: Callable[..., _Result], *arguments: Any) -> _Result:
+    """What a function that works on Airflow's database answers. Raises HTTPException with 503 where it cannot."""
     if _limiter.statistics().tasks_waiting >= _MOST_WAITING:
         raise HTTPException(503, "too many deliveries at once", headers={"Retry-After": "5"})
     try:
-        outcome = await anyio.to_thread.run_sync(knock, wanted, ASKED_BY, limiter=_limiter)
+        return await anyio.to_thread.run_sync(function, *arguments, limiter=_limiter)
     except ServiceError as error:
         log.error("webhook: %s", error)
         raise HTTPException(503, str(error)) from error
     except Exception as error:  # MLflow tries again after a 503; what is lost anyhow, reconciliation finds
-        log.exception("webhook: %s could not be started", wanted.run_id)
+        log.exception("webhook: %s%r failed", function.__name__, arguments)
         raise HTTPException(503, "Airflow's database did not answer; try again") from error
+
+
+async def _start(wanted: Knock) -> tuple[int, dict[str, Any]]:
+    """Knocks at the one door."""
+    outcome = await _ask_airflow(knock, wanted, ASKED_BY)
     if outcome is Outcome.NO_SUCH_MODEL:
         return 202, {"outcome": "ignored", "detail": f"there is no DAG {wanted.dag_id} here"}
     status = 201 if outcome is Outcome.STARTED else 200

@@ -1,0 +1,83 @@
+"""Operators about the order of candidates: whose turn it is, and whose promotion was missed."""
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
+from airflow.sdk import BaseOperator, Context
+
+from penstock.errors import NothingToDo
+from penstock.operators.promotion import VersionOperator
+from penstock.operators.training import ModelOperator
+from penstock.spec.environment import ApprovalMode
+from penstock.workspace import Workspace
+
+if TYPE_CHECKING:
+    from penstock.scope import Scope
+
+
+_WAITING_AT_ONCE = 16
+
+
+def most_at_once(scope: "Scope") -> int:
+    """How many promotions of a model may run at once: where people approve, newer ones must pass those that wait.
+
+    What keeps them in order is not this number but `penstock.registry.queue`.
+    """
+    return _WAITING_AT_ONCE if scope.environment.approval.mode is ApprovalMode.HUMAN else 1
+
+
+class AdmitCandidateOperator(VersionOperator):
+    """Lets the run's version go on, unless a newer one is registered: then it is archived, and the run ends here."""
+
+    def run(self, workspace: Workspace, as_of: datetime, context: Context) -> Any:
+        """Calls penstock.registry.queue.admit."""
+        from penstock.registry.queue import admit
+
+        return admit(workspace, self.project, self.model, self.version(workspace, context), as_of)
+
+
+class ReconcileStagesOperator(ModelOperator):
+    """Finishes what was left half done, and notices aliases that were moved by hand, as of the environment's clock."""
+
+    def run(self, workspace: Workspace, as_of: datetime, context: Context) -> Any:  # noqa: ARG002
+        """Calls penstock.registry.deployments.repair."""
+        from penstock.registry.deployments import repair
+
+        return repair(workspace, self.project, self.model)
+
+
+class FindMissedVersionOperator(ModelOperator):
+    """The newest version that has no stage and no promotion; skips where there is none. XCom: version, as_of."""
+
+    def run(self, workspace: Workspace, as_of: datetime, context: Context) -> Any:  # noqa: ARG002
+        """Calls penstock.registry.queue.find_missed."""
+        from penstock.registry.queue import find_missed
+
+        promotion, ti = f"{self.project}.{self.model}.model_promotion", context["ti"]
+
+        def has_run(version: int) -> bool:
+            return bool(ti.get_dr_count(dag_id=promotion, run_ids=[f"promote__{self.model}__{version}"]))
+
+        found = find_missed(workspace, self.project, self.model, has_run)
+        if found is None:
+            raise NothingToDo(f"every version of {self.project}.{self.model} has a stage, or its promotion's run")
+        self.log.warning("version %s has no stage, and no promotion was asked for: it is now", found.version)
+        return found
+
+
+def request_missed_promotion(scope: "Scope", *, missed: str) -> BaseOperator:
+    """Knocks at the one door for what `missed`, a FindMissedVersionOperator's task, found."""
+    found = f"ti.xcom_pull(task_ids='{missed}')"
+    return TriggerDagRunOperator(
+        task_id="request_promotion",
+        trigger_dag_id=scope.dag_id("model_promotion"),
+        trigger_run_id=f"promote__{scope.model}__{{{{ {found}['version'] }}}}",
+        logical_date=None,
+        conf={
+            "model_version": f"{{{{ {found}['version'] }}}}",
+            "as_of": f"{{{{ {found}['as_of'] }}}}",
+            "reason": "found in the registry by {{ dag_run.run_id }}",
+        },
+        skip_when_already_exists=True,
+    )

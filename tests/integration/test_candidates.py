@@ -1,0 +1,113 @@
+"""One candidate at a time: a newer one supersedes an older one that waits, never the other way round."""
+
+from collections.abc import Callable
+
+import pytest
+
+from penstock.errors import GateError, RegistryError
+from penstock.registry.deployments import repair, transition
+from penstock.registry.queue import admit, find_missed
+from penstock.registry.stages import STAGE_TAG, Stage, stage_of
+from penstock.registry.turns import Superseded
+from tests.integration.test_registry import AS_OF, Shelf, make_shelf
+
+__all__ = ["make_shelf"]
+AUTOMATIC = {"decided_by": "penstock (automatic)"}
+
+
+def about(shelf: Shelf) -> tuple:
+    return shelf.workspace, shelf.project, shelf.model
+
+
+def stages(shelf: Shelf) -> list[str]:
+    return [str(stage_of(*about(shelf), int(found.version))) for found in shelf.registered.versions()]
+
+
+def test_the_newest_goes_on_and_what_waited_before_it_is_archived_with_a_note(
+    make_shelf: Callable[..., Shelf],
+) -> None:
+    shelf = make_shelf()
+    assert admit(*about(shelf), 3, AS_OF).superseded == (1, 2)
+    assert stages(shelf) == ["Archived", "Archived", "None"]
+    assert {row.reason for row in shelf.rows} == {"superseded by version 3, which was registered later"}
+    assert admit(*about(shelf), 3, AS_OF).superseded == ()  # again is the same
+    assert len(shelf.rows) == 2
+
+
+def test_an_older_one_whose_turn_comes_first_steps_aside(make_shelf: Callable[..., Shelf]) -> None:
+    shelf = make_shelf()
+    with pytest.raises(Superseded, match="version 3"):
+        admit(*about(shelf), 1, AS_OF)
+    assert stages(shelf) == ["Archived", "None", "None"]
+    with pytest.raises(Superseded):  # a task that is tried again
+        admit(*about(shelf), 1, AS_OF)
+    assert len(shelf.rows) == 1
+
+
+def test_one_that_waits_for_approval_stays_until_the_newer_one_is_in_staging(
+    make_shelf: Callable[..., Shelf],
+) -> None:
+    shelf = make_shelf(2)
+    shelf.move(1, Stage.STAGING, **AUTOMATIC)
+    admit(*about(shelf), 2, AS_OF)
+    assert stages(shelf) == ["Staging", "None"]
+    shelf.move(2, Stage.STAGING, **AUTOMATIC)
+    assert stages(shelf) == ["Archived", "Staging"]
+    with pytest.raises(GateError, match="superseded by version 2"):
+        shelf.move(1, Stage.PRODUCTION, decided_by="Ann")
+    with pytest.raises(Superseded):
+        shelf.move(1, Stage.PRODUCTION, **AUTOMATIC)
+    shelf.move(2, Stage.ARCHIVED, decided_by="Ann")  # the newer one is decided upon: the way is free
+    shelf.move(1, Stage.PRODUCTION, decided_by="Ann", cause="after all")
+    assert stages(shelf) == ["Production", "Archived"]
+
+
+def test_an_older_one_does_not_take_the_newer_ones_place_in_staging(make_shelf: Callable[..., Shelf]) -> None:
+    shelf = make_shelf(2)
+    shelf.move(2, Stage.STAGING, **AUTOMATIC)
+    with pytest.raises(Superseded):  # it was in its compliance check meanwhile
+        shelf.move(1, Stage.STAGING, **AUTOMATIC)
+    assert stages(shelf) == ["None", "Staging"]
+    shelf.move(1, Stage.STAGING, decided_by="Ann")  # a person may
+    assert stages(shelf) == ["Staging", "Archived"]
+
+
+def test_a_newer_version_that_was_deleted_stands_in_nobodys_way(make_shelf: Callable[..., Shelf]) -> None:
+    from mlflow import MlflowClient
+
+    shelf = make_shelf(2)
+    admit(*about(shelf), 2, AS_OF)
+    MlflowClient().delete_model_version(shelf.registered.name, "2")
+    assert admit(*about(shelf), 1, AS_OF).version == 1
+    shelf.move(1, Stage.STAGING, **AUTOMATIC)
+    assert stages(shelf) == ["Staging"]
+
+
+def test_a_version_that_is_not_there_is_named(make_shelf: Callable[..., Shelf]) -> None:
+    with pytest.raises(RegistryError, match="version 9"):
+        admit(*about(make_shelf(1)), 9, AS_OF)
+
+
+def test_the_newest_version_without_stage_and_run_was_missed(make_shelf: Callable[..., Shelf]) -> None:
+    shelf = make_shelf(3)
+    shelf.registered.tag(2, {"penstock.as_of": "2020-04-01T00:00:00Z"})
+    under_way = {3}
+    found = find_missed(*about(shelf), under_way.__contains__)
+    assert found
+    assert (found.version, found.as_of) == (2, "2020-04-01T00:00:00Z")
+    under_way.add(2)
+    shelf.registered.tag(1, {"penstock.as_of": "yesterday"})
+    unreadable = find_missed(*about(shelf), under_way.__contains__)
+    assert unreadable
+    assert unreadable.version == 1
+    assert unreadable.as_of > "2020"
+    shelf.move(1, Stage.STAGING)
+    assert find_missed(*about(shelf), under_way.__contains__) is None
+
+
+def test_what_a_hand_archived_by_its_tag_is_found_after_the_repair(make_shelf: Callable[..., Shelf]) -> None:
+    shelf = make_shelf(1)
+    transition(*about(shelf), 1, Stage.STAGING, "Ann", "looks good", {}, AS_OF)
+    shelf.registered.tag(1, {STAGE_TAG: None})
+    repair(*about(shelf))
+    assert find_missed(*about(shelf), lambda _: False) is None
