@@ -18,7 +18,9 @@ import yaml
 from deltalake import write_deltalake
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from typer.testing import CliRunner
 
+from penstock.cli import app
 from penstock.errors import ServiceError
 from penstock.features.training_set import TrainingSet
 from penstock.profiles import Profile
@@ -547,12 +549,14 @@ def test_a_recorded_model_is_made_again_by_one_fit_with_its_parameters(shop, tra
     np.testing.assert_array_equal(*answers)
 
 
-def test_the_best_options_of_dev_are_all_that_is_tried_where_an_environment_wants_these(shop, trained):
+def test_the_best_options_of_dev_are_all_that_is_tried_where_an_environment_wants_these(shop, trained, monkeypatch):
+    monkeypatch.setenv("PENSTOCK_ROOT", str(shop.root))
     found = best_options(shop, PROJECT, "late", most=2)
     tuned = TrialRuns.of(MlflowClient(), MlflowClient().get_run(found.run_id), "log_loss")
     assert found.trials == len(tuned) == 3
     assert found.options[0] == {"num_leaves": min(tuned[1:], key=lambda trial: trial.value).parameters["num_leaves"]}
-    declared = yaml.safe_load(found.to_yaml())["best"]
+    said = CliRunner().invoke(app, ["tuning", "best", f"{PROJECT}.late", "--most", "2"])
+    declared = yaml.safe_load(said.stdout)["best"]
     assert declared == found.options
 
     file = shop.project(PROJECT).folder / "project.yaml"
@@ -571,6 +575,12 @@ def test_the_best_options_of_dev_are_all_that_is_tried_where_an_environment_want
     ]
     assert tried == [{"learning_rate": 0.2, **option} for option in declared]
     assert made.parameters == tried[0]
+
+
+def test_best_options_are_asked_of_a_model():
+    said = CliRunner().invoke(app, ["tuning", "best", PROJECT])
+    assert said.exit_code != 0
+    assert "names no model: write PROJECT.MODEL" in said.stderr
 
 
 def test_without_a_tuning_there_are_no_best_options(shop):
