@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from mlflow.models import Model
 
 _ROWS_AT_ONCE = 100_000
+_FORMAT = "pt2"
 
 
 def is_module(model: Any) -> bool:
@@ -61,10 +62,11 @@ def save_module(
     columns = mlflow_model.signature
     mlflow.pytorch.save_model(
         module.eval(), str(path), mlflow_model=mlflow_model, signature=tensors, input_example=matrix,
-        serialization_format="pt2", pip_requirements=pip_requirements, extra_files=extra_files,
+        serialization_format=_FORMAT, pip_requirements=pip_requirements, extra_files=extra_files,
     )  # fmt: skip
     # MLflow needs a tensor's signature to trace; the model is asked by the names of its features, like any other.
     mlflow_model.signature = columns
+    mlflow_model.flavors["pytorch"]["serialization_format"] = _FORMAT  # MLflow's other flavours say it, too
     mlflow_model.saved_input_example_info = None
     for name in ("input_example.json", "serving_input_example.json"):
         (path / name).unlink(missing_ok=True)
