@@ -2,16 +2,23 @@
 
 import json
 import shutil
-from datetime import timedelta
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
+import mlflow
 import pandas as pd
 import pytest
+from deltalake import write_deltalake
 
-from penstock.clock import to_text
+from penstock.clock import now, to_text, write_replay_clock
+from penstock.errors import GateError
 from penstock.gates import Check, Outcome, Verdict
+from penstock.lakehouse.small_tables import read_arrow
 from penstock.registry.audit import AuditLog
 from penstock.registry.comparison import compare_with_production
+from penstock.registry.methods import Pending
 from penstock.registry.promotion import (
     first_promotion_as_of,
     follow_up,
@@ -20,7 +27,8 @@ from penstock.registry.promotion import (
     promote,
 )
 from penstock.registry.stages import current_production
-from tests.integration.plant import FIRST, MODEL, SECOND, checks
+from penstock.workspace import SessionKey
+from tests.integration.plant import FIRST, MODEL, SECOND, Plant, checks
 
 
 def check(verdict: Verdict, name: str) -> Check:
@@ -67,7 +75,6 @@ def test_the_first_version_beats_the_heuristic_and_the_second_beats_the_first(pl
 
 
 def test_the_metrics_are_those_of_an_independent_computation(plant):
-    import mlflow
     from sklearn.metrics import log_loss
 
     first, second = plant.add("first"), plant.add("second")
@@ -203,3 +210,165 @@ def test_production_that_cannot_be_asked_any_more_gives_way_to_the_heuristic_onl
     assert checks(verdict)["bound on roc_auc"] == "pass"
     promote(*plant.about, lean, "a test", "it works at least", verdict.to_dict(), SECOND)
     assert current_production(*plant.about) == lean
+
+
+LIVE = '''
+from datetime import timedelta
+
+from penstock.gates import Check, Outcome
+from penstock.registry.methods import Finding, Pending
+
+
+def two_days(contest):
+    """Waits for two days of outcomes after the promotion was asked for, and is content with whatever they are."""
+    ready = contest.as_of + timedelta(days=2)
+    if contest.asked_at < ready:
+        return Pending("two days of outcomes are wanted", until=ready, ask_again_after=timedelta(minutes=7))
+    return Finding((Check("two days", Outcome.PASS, "watched until the end"),))
+
+
+def confused(contest):
+    return {"verdict": "pass"}
+'''
+
+
+@pytest.fixture
+def patient(make_plant, tmp_path) -> Iterator[tuple[Plant, Callable[[datetime], None]]]:
+    """A plant whose comparison waits for two days, and what moves its clock."""
+    clock = tmp_path / "clock"
+    plant = make_plant(replay_clock=str(clock))
+    (plant.workspace.project(plant.project).folder / "models" / "live.py").write_text(LIVE)
+    methods = ["heuristic", "holdout", "models.live.two_days"]
+    plant.edit(lambda spec: spec["models"][MODEL]["promotion"].update(methods=methods))
+    yield plant, lambda moment: write_replay_clock(str(clock), moment)
+
+
+def test_a_method_that_needs_some_windows_is_asked_again_until_it_answers(patient):
+    plant, move_clock = patient
+    second = plant.add("second")
+    move_clock(SECOND)
+    answer = compare_with_production(*plant.about, second, SECOND)
+    assert isinstance(answer, Pending)
+    assert answer.until == SECOND + timedelta(days=2)
+    assert answer.sentence == f"models.live.two_days: two days of outcomes are wanted (until {to_text(answer.until)})"
+    rows = plant.comparisons().query("method == 'models.live.two_days'")
+    assert rows.verdict.tolist() == ["pending"]
+    assert "two days of outcomes" in rows.reason.iloc[0]
+    move_clock(SECOND + timedelta(days=2))
+    verdict = compare_with_production(*plant.about, second, SECOND)
+    assert verdict.passed
+    assert checks(verdict)["two days"] == "pass"
+
+
+def test_a_loser_is_told_at_once_however_long_another_method_would_wait(patient):
+    plant, move_clock = patient
+    first, second = plant.add("first"), plant.add("second")
+    promote(*plant.about, second, "a test", "because", {}, SECOND)
+    move_clock(SECOND)
+    assert not compare_with_production(*plant.about, first, SECOND).passed
+
+
+def test_the_task_waits_deferred_and_runs_again_from_its_beginning(patient, stack):
+    from airflow.sdk.exceptions import TaskDeferred
+
+    from penstock.operators.promotion import CompareWithProductionOperator
+
+    plant, move_clock = patient
+    second, pushed = plant.add("second"), {}
+    ti = SimpleNamespace(dag_id="d", run_id="r", task_id="t", map_index=-1, try_number=1,
+                         xcom_push=lambda key, value: pushed.update({key: value}))  # fmt: skip
+    context = {"ti": ti, "params": {"model_version": second, "as_of": to_text(SECOND)}}
+
+    class Here(CompareWithProductionOperator):
+        """In the test's own lakehouse."""
+
+        def workspace(self, context):
+            key = SessionKey(f"{plant.project}/t", 1)
+            return plant.workspace.with_(session_key=key)
+
+    task = Here(task_id="t", project=plant.project, model=MODEL, root=plant.workspace.root, as_of=to_text(SECOND))
+    move_clock(SECOND)
+    with pytest.raises(TaskDeferred) as waiting:
+        task.execute(context)
+    assert timedelta(minutes=6) < waiting.value.trigger.moment - now() <= timedelta(minutes=7)
+    assert "shown" not in pushed
+    move_clock(SECOND + timedelta(days=3))
+    answer = getattr(task, waiting.value.method_name)(context, event=None)
+    assert answer["outcome"] == "pass"
+    assert "shown" in pushed
+
+
+def test_a_method_that_answers_nonsense_is_named(plant):
+    (plant.workspace.project(plant.project).folder / "models" / "live.py").write_text(LIVE)
+    methods = ["heuristic", "models.live.confused"]
+    plant.edit(lambda spec: spec["models"][MODEL]["promotion"].update(methods=methods))
+    with pytest.raises(GateError, match=r"models\.live\.confused answered dict: return a Finding or Pending"):
+        compare_with_production(*plant.about, plant.add("second"), SECOND)
+
+
+def test_slices_are_compared_those_without_labels_or_rows_are_named_and_a_margin_blocks(plant):
+    first, second = plant.add("first"), plant.add("second")
+    promote(*plant.about, first, "a test", "because", {}, FIRST)
+
+    def declare(spec: dict, minimum: int = 50, **slices: object) -> None:
+        model = spec["models"][MODEL]
+        model.update(evaluation={"slices": ["kind", "load"]})
+        model["label"].update(expression="CASE WHEN job % 3 = 0 THEN NULL ELSE broke END")
+        model["promotion"].update(slices={"minimum_rows": minimum, **slices})
+
+    plant.edit(declare)
+    verdict = compare_with_production(*plant.about, second, SECOND)
+    assert checks(verdict)["slices"] == "pass", verdict.to_markdown()
+    rows = plant.comparisons().query("slice != 'all'")
+    assert {"kind=new", "kind=old"} < set(rows.slice)
+    assert rows.lower.notna().all()
+    plant.edit(lambda spec: declare(spec, minimum=10_000))
+    verdict = compare_with_production(*plant.about, second, SECOND)
+    assert "none of 0 slices blocks; 6 not compared: kind=new (" in check(verdict, "slices").detail
+    assert verdict.passed
+    back = plant.add("first")
+    promote(*plant.about, second, "a test", "because", {}, SECOND)
+    plant.edit(lambda spec: declare(spec, margin=0.1))
+    verdict = compare_with_production(*plant.about, back, SECOND)
+    assert checks(verdict)["slices"] == "fail"
+    assert "shown to be worse than their margin: kind=new (worse by" in verdict.reason
+
+
+def test_a_slice_of_which_no_row_has_a_label_is_named(plant):
+    second = plant.add("second")
+    promote(*plant.about, plant.add("first"), "a test", "because", {}, FIRST)
+
+    def declare(spec: dict) -> None:
+        spec["models"][MODEL].update(evaluation={"slices": ["kind"]})
+        spec["models"][MODEL]["entity"].update(table="old_jobs")
+        spec["sources"]["old_jobs"] = spec["sources"]["jobs"]
+
+    plant.edit(declare)
+    path = plant.workspace.addresses.writable(f"{plant.project}.old_jobs")
+    jobs = read_arrow(plant.workspace.addresses.readable(f"{plant.project}.jobs"), filters=[("kind", "=", "old")])
+    write_deltalake(path, jobs)
+    verdict = compare_with_production(*plant.about, second, SECOND)
+    assert "kind=new (no labelled rows)" in check(verdict, "slices").detail
+    row = plant.comparisons().query("slice == 'kind=new'").iloc[0]
+    assert (row.verdict, row.reason, row.rows) == ("info", "not compared: no labelled rows", 0)
+
+
+def test_picture_and_text_are_stored_with_the_candidates_run_and_shown_in_the_request(plant):
+    from penstock.registry.approval import request_text
+
+    first, second = plant.add("first"), plant.add("second")
+    promote(*plant.about, first, "a test", "because", {}, FIRST)
+    verdict = compare_with_production(*plant.about, second, SECOND)
+    found = plant.registered.version(second)
+    stem = "comparison/20200420T000000Z"
+    picture = check(verdict, "picture")
+    assert picture.evidence == {"run_id": plant.registered.run_id(found), "path": f"{stem}.svg"}
+    svg, text = (
+        mlflow.artifacts.load_text(f"runs:/{picture.evidence['run_id']}/{stem}.{kind}") for kind in ("svg", "md")
+    )
+    assert svg.startswith('<svg xmlns="http://www.w3.org/2000/svg"')
+    assert "log_loss against version 1" in svg
+    assert "log_loss against production" in text
+    request = request_text(*plant.about, second, {}, verdict.to_dict(), {})
+    assert "| log_loss against production |" in request
+    assert compare_with_production(*plant.about, second, SECOND) == verdict

@@ -356,12 +356,19 @@ class TestModel:
                 "slice": "all", "candidate_value": 0.5, "lower": 0.05, "upper": 0.15, "alpha": 0.05,
                 "reference_value": 0.6, "better_by": 0.1, "required_better_by": 0.0, "rows": 900,
                 "verdict": "pass", "reason": "better than guessing"}  # fmt: skip
-        for table, row in ((SystemTable.DEPLOYMENTS, move), (SystemTable.MODEL_COMPARISONS, duel)):
+        part = {**duel, "slice": "<b>=1", "verdict": "warn", "reason": None}
+        without = {"candidate_version": 2, "method": "holdout", "reference": "production", "metric": "log_loss",
+                   "slice": "<b>=2", "verdict": "info", "rows": 3, "reason": "<b>=1 was not compared"}  # fmt: skip
+        moves = [(SystemTable.DEPLOYMENTS, move)]
+        for table, row in (*moves, *((SystemTable.MODEL_COMPARISONS, found) for found in (duel, part, without))):
             path = workspace.addresses.writable(f"shop.{table}")
             write_system_rows(path, table, [{**common, **row}], record(AS_OF))
         text = pages.get("/penstock/models/shop/comes_back").text
         for part in ("all well", "<strong>loads</strong>: asks for 3", "better than guessing", "the heuristic", "ada"):
             assert part in text
+        assert text.count("<circle") == 2, "the metric and the slice, with their intervals"
+        assert "&lt;b&gt;=1 was not compared" in text
+        assert "<b>" not in text
 
     def test_compliance_of_a_version_with_evidence_and_distribution(
         self, pages: TestClient, workspace: Workspace

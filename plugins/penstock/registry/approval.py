@@ -10,6 +10,7 @@ from penstock.errors import GateError, RegistryError
 from penstock.gates import Verdict
 from penstock.registry.audit import AuditLog, Conflict
 from penstock.registry.client import RegisteredModel, registered_name
+from penstock.registry.comparison_report import comparison_markdown
 from penstock.registry.holds import holds
 from penstock.registry.notes import Note, NoteKind
 from penstock.registry.settling import patience
@@ -87,7 +88,10 @@ def request_text(
     parts = [" · ".join(f"[{name}]({address})" for name, address in links.items() if address)]
     if version in held.rolled_back:
         parts.append(f"**This version was rolled back** {held.rolled_back[version]}")
-    parts += [Verdict.from_dict(found).to_markdown() for found in (comparison, compliance) if found]
+    if comparison:
+        parts.append(comparison_markdown(Verdict.from_dict(comparison)))
+    if compliance:
+        parts.append(Verdict.from_dict(compliance).to_markdown())
     card = _card(RegisteredModel(workspace, project, model), version)
     if card:
         parts.append(f"### model card\n\n{card}")

@@ -138,6 +138,11 @@ class RegisteredModel:
                 return None
             return Path(self._client.download_artifacts(run_id, path, folder)).read_text(encoding="utf-8")
 
+    def log_files(self, run_id: str, folder: Path, artifact_path: str) -> None:
+        """Stores a folder's files as artifacts of a run, each replacing the one of its name."""
+        with self._asking(f"files of run {run_id}"):
+            self._client.log_artifacts(run_id, str(folder), artifact_path)
+
     @contextmanager
     def _asking(self, what: str) -> Iterator[None]:
         from mlflow.exceptions import MlflowException

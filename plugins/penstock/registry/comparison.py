@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from penstock.gates import Check, Outcome, Verdict
 from penstock.registry.client import RegisteredModel
+from penstock.registry.comparison_report import keep_report
 from penstock.registry.comparison_rows import recorded_reference, write_comparison
 from penstock.registry.contest import Contest
 from penstock.registry.methods import Finding, Pending, method_of
@@ -48,10 +49,10 @@ def compare_with_production(
         answers = {name: method_of(project, name)(contest) for name in contest.model.promotion.methods}
     except ScoringError as error:
         return Verdict(GATE, subject, (Check("candidate scores", Outcome.FAIL, f"version {version}: {error}"),))
-    write_comparison(contest, answers)
+    rows = write_comparison(contest, answers)
     verdict = Verdict(GATE, subject, tuple(_checks(answers)))
     waiting = {name: answer for name, answer in answers.items() if isinstance(answer, Pending)}
-    return _together(waiting) if waiting and verdict.passed else verdict
+    return _together(waiting) if waiting and verdict.passed else keep_report(contest, verdict, rows)
 
 
 def _checks(answers: "Mapping[str, Finding | Pending]") -> list[Check]:

@@ -51,20 +51,22 @@ def recorded_reference(
     return Reference(None if production != production or production is None else int(production))
 
 
-def write_comparison(contest: "Contest", answers: "Mapping[str, Finding | Pending]") -> None:
-    """Writes a comparison's rows, by their keys: a repeat changes only wall-clock columns."""
+def write_comparison(contest: "Contest", answers: "Mapping[str, Finding | Pending]") -> list[dict[str, Any]]:
+    """Writes a comparison's rows, by their keys: a repeat changes only wall-clock columns. Answers the rows."""
     rows = [row for method, answer in answers.items() for row in _rows(contest, method, answer)]
     common: dict[str, Any] = {
         "model": contest.model_name, "candidate_version": contest.candidate, "production_version": contest.production,
         "seed": contest.model.promotion.seed, "alpha": contest.model.promotion.alpha,
         "window_end": contest.as_of, "as_of": contest.as_of, "compared_at": now(), "run": contest.workspace.lineage.run,
     }  # fmt: skip
+    whole = [{**common, **row} for row in rows]
     write_system_rows(
         contest.workspace.addresses.writable(f"{contest.project.name}.{SystemTable.MODEL_COMPARISONS}"),
         SystemTable.MODEL_COMPARISONS,
-        [{**common, **row} for row in rows],
+        whole,
         record(contest.as_of, folder=contest.project.folder, run=contest.workspace.lineage.run),
     )
+    return whole
 
 
 def _rows(contest: "Contest", method: str, answer: "Finding | Pending") -> Iterator[dict[str, Any]]:

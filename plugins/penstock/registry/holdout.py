@@ -49,7 +49,10 @@ def against_production(contest: Contest) -> Finding:
     if contest.production is None:
         return Finding((Check("first version", Outcome.PASS, "there is no version in production yet"),))
     if rows.production is None:
-        return Finding((_production_fails(contest),))
+        failed = _production_fails(contest)
+        unknown = Difference(rule.metric, None, None, why_not=rows.production_fails)
+        row = Measured(PRODUCTION, unknown, 0, rows.units.kind, 0, verdict=str(failed.outcome), reason=failed.detail)
+        return Finding((failed,), (row,))
     demand = demand_on_production(rule, f"version {contest.production}")
     demands = {rule.metric: demand} | {
         name: not_worse(f"not worse in {name}", demand.opponent, margin, rule.alpha)

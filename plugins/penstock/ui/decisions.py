@@ -5,14 +5,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from markupsafe import Markup
+
 from penstock.clock import to_text
 from penstock.lakehouse.system_tables import SystemTable
+from penstock.registry.forest import draw_forest
 from penstock.registry.holds import Holds, holds
+from penstock.registry.methods import ALL_ROWS, INFORMATIVE
 from penstock.ui.faults import reading
 from penstock.workspace import Workspace
 
 Row = dict[str, Any]
 MOST_ROWS = 100
+_WORST_FIRST = ("fail", "pending", "warn", "pass")
 
 
 @dataclass(frozen=True)
@@ -67,7 +72,10 @@ class Noted:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A candidate against production (None: the heuristic). The rows that decided, and those for information."""
+    """A candidate against production (None: the heuristic alone): what decided, what informs, slices, the picture.
+
+    picture: SVG with every text escaped; empty where nothing has an interval.
+    """
 
     as_of: str
     candidate: int
@@ -77,6 +85,8 @@ class Comparison:
     verdict: str
     deciding: tuple[Row, ...]
     informative: tuple[Row, ...]
+    slices: tuple[Row, ...]
+    picture: Markup
     run: str
 
 
@@ -151,16 +161,18 @@ def comparisons(workspace: Workspace, project: str, model: str) -> list[Comparis
 
 
 def _comparison(rows: Sequence[Row]) -> Comparison:
-    deciding = [row for row in rows if row["verdict"] != "info"]
-    first = (deciding or list(rows))[0]
-    outcomes = {row["verdict"] for row in deciding}
-    worst = next((outcome for outcome in ("fail", "warn") if outcome in outcomes), "pass")
+    rows = [{**row, "slice": row["slice"] or ALL_ROWS, "reference": row["reference"] or row["method"]} for row in rows]
+    whole, slices = [row for row in rows if row["slice"] == ALL_ROWS], [row for row in rows if row["slice"] != ALL_ROWS]
+    deciding = [row for row in whole if row["verdict"] != INFORMATIVE]
+    largest = max(whole, key=lambda row: row["rows"] or 0)
+    outcomes = {row["verdict"] for row in [*deciding, *slices]} - {INFORMATIVE}
     return Comparison(
-        as_of=to_text(first["as_of"]), candidate=first["candidate_version"], production=first["production_version"],
-        rows=first["rows"] or 0, window=(_moment(first["window_start"]), _moment(first["window_end"])),
-        verdict=worst if outcomes <= {"pass", "warn", "fail"} else ", ".join(sorted(outcomes)),
-        deciding=tuple(deciding), informative=tuple(row for row in rows if row["verdict"] == "info"),
-        run=first["run"] or "",
+        as_of=to_text(largest["as_of"]), candidate=largest["candidate_version"],
+        production=largest["production_version"], rows=largest["rows"] or 0,
+        window=(_moment(largest["window_start"]), _moment(largest["window_end"])),
+        verdict=next((outcome for outcome in (*_WORST_FIRST, *sorted(outcomes)) if outcome in outcomes), "pass"),
+        deciding=tuple(deciding), informative=tuple(row for row in whole if row["verdict"] == INFORMATIVE),
+        slices=tuple(slices), picture=Markup(draw_forest(rows)), run=largest["run"] or "",
     )  # fmt: skip
 
 
