@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -233,14 +233,14 @@ def confused(contest):
 
 
 @pytest.fixture
-def patient(make_plant, tmp_path) -> Iterator[tuple[Plant, Callable[[datetime], None]]]:
+def patient(make_plant, tmp_path) -> tuple[Plant, Callable[[datetime], None]]:
     """A plant whose comparison waits for two days, and what moves its clock."""
     clock = tmp_path / "clock"
     plant = make_plant(replay_clock=str(clock))
     (plant.workspace.project(plant.project).folder / "models" / "live.py").write_text(LIVE)
     methods = ["heuristic", "holdout", "models.live.two_days"]
     plant.edit(lambda spec: spec["models"][MODEL]["promotion"].update(methods=methods))
-    yield plant, lambda moment: write_replay_clock(str(clock), moment)
+    return plant, lambda moment: write_replay_clock(str(clock), moment)
 
 
 def test_a_method_that_needs_some_windows_is_asked_again_until_it_answers(patient):
