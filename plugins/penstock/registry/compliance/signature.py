@@ -15,12 +15,16 @@ def check_signature(subject: "Subject") -> "Check":
     from mlflow.exceptions import MlflowException
     from mlflow.models.signature import ModelSignature
 
+    missing = failed("the model has no signature: log it with one (mlflow.models.infer_signature)")
+    stored = subject.files.mlmodel.get("signature")
+    if not stored:
+        return missing
     try:
-        found = ModelSignature.from_dict(subject.files.mlmodel.get("signature") or {"inputs": "[]"})
+        found = ModelSignature.from_dict(stored)
     except (MlflowException, ValueError, KeyError, TypeError) as error:
         return failed(f"its signature cannot be read ({str(error)[:200]}): log the model with one")
     if not found.inputs:
-        return failed("the model has no signature: log it with one (mlflow.models.infer_signature)")
+        return missing
     named, expected = found.inputs.input_names(), subject.files.columns.names
     if sorted(named) != sorted(expected):
         odd = sorted(set(named) ^ set(expected))
