@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 import yaml
 from deltalake import write_deltalake
+from fastapi.testclient import TestClient
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from typer.testing import CliRunner
@@ -321,6 +322,51 @@ def test_the_card_tells_what_a_person_must_know_and_stands_alone(run, registered
     assert page.count("data:image/png;base64,") == len(PICTURES) - 1  # importance is a table there
     assert "is missing" not in page
     assert "http" not in page.replace("http-equiv", "")
+
+
+@pytest.fixture
+def pages(shop: Workspace) -> Iterator[TestClient]:
+    """Penstock's pages as Airflow mounts them, for somebody who may read every project."""
+    from airflow.api_fastapi.app import create_auth_manager, purge_cached_app
+    from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
+    from airflow.api_fastapi.core_api.security import get_user
+
+    from penstock.ui import catalogue
+    from penstock.ui.app import app
+
+    create_auth_manager()
+    app.dependency_overrides = {
+        get_user: lambda: SimpleAuthManagerUser(username="ada", role="viewer"),
+        catalogue.open_workspace: lambda: shop,
+    }
+    with TestClient(app, follow_redirects=False, headers={"accept": "text/html"}) as client:
+        yield client
+    app.dependency_overrides = {}
+    purge_cached_app()
+
+
+def test_the_pages_show_a_card_by_version_and_by_run_and_none_of_another_model(pages, registered, trained):
+    frame = f"/cards/{PROJECT}/late/{trained.run_id}"
+    for query in (f"version={registered.version}", f"run={trained.run_id}"):
+        page = pages.get(f"/cards/{PROJECT}/late?{query}")
+        assert page.status_code == 200
+        assert f'src="{frame}"' in page.text
+    card = pages.get(frame)
+    assert f"version {registered.version}</h1>" in card.text
+    policy = card.headers["content-security-policy"]
+    assert "img-src data:" in policy
+    assert "script-src" not in policy
+    assert policy.endswith("sandbox")
+    assert pages.get(f"/cards/{PROJECT}/days/{trained.run_id}").status_code == 404
+    assert pages.get(f"/cards/{PROJECT}/late?version=99").status_code == 404
+    assert f"/cards/{PROJECT}/late?version={registered.version}" in pages.get(f"/models/{PROJECT}/late").text
+
+
+def test_before_a_run_has_a_card_its_page_says_what_writes_one(pages, shop):
+    hasty = train_model(shop.with_(lineage=Lineage(run="hasty")), PROJECT, "late", training_set(shop, "late"))
+    answer = pages.get(f"/cards/{PROJECT}/late?run={hasty.run_id}")
+    assert answer.status_code == 404
+    assert "Registering a model writes its card" in answer.text
 
 
 def test_a_regression_has_residuals_in_place_of_probabilities(shop):

@@ -394,6 +394,32 @@ class TestModel:
         assert "comes_back" in answer.text
 
 
+class TestCards:
+    """Model cards come from MLflow, asked for by run or version."""
+
+    @pytest.mark.parametrize("query", ["", "?run=abc&version=1"])
+    def test_either_a_run_or_a_version_is_asked_for(self, pages: TestClient, query: str) -> None:
+        answer = pages.get(f"/penstock/cards/shop/comes_back{query}")
+        assert answer.status_code == 404
+        assert "Give ?version=3" in answer.text
+
+    @pytest.mark.parametrize("run", ["..%2f..%2fetc", "abc", "A" * 32, "a" * 31 + "%00"])
+    def test_what_is_no_run_id_reaches_nobody(self, pages: TestClient, run: str) -> None:
+        assert pages.get(f"/penstock/cards/shop/comes_back?run={run}").status_code == 404
+        assert pages.get(f"/penstock/cards/shop/comes_back/{run}").status_code == 404
+        assert pages.get(f"/penstock/cards/shop/comes_back?version={run}").status_code == 404
+
+    @pytest.mark.parametrize("path", [f"?run={'a' * 32}", "?version=1", "/" + "a" * 32])
+    def test_without_mlflow_the_page_says_so(self, pages: TestClient, path: str) -> None:
+        answer = pages.get(f"/penstock/cards/shop/comes_back{path}")
+        assert answer.status_code == 503
+        assert "MLflow does not answer" in answer.text
+
+    def test_who_may_not_read_the_project_gets_403(self, pages: TestClient) -> None:
+        app.dependency_overrides[get_user] = lambda: SimpleAuthManagerUser(username="eve", role=None)
+        assert pages.get(f"/penstock/cards/shop/comes_back/{'a' * 32}").status_code == 403
+
+
 def test_pages_allow_nothing_from_elsewhere_and_framing_by_airflow_only(pages: TestClient) -> None:
     headers = pages.get("/penstock/").headers
     policy = headers["content-security-policy"]
