@@ -95,6 +95,35 @@ def test_tasks_link_to_pages_that_are_there(
         assert viewer.get(f"{airflow.url}{address}").status_code == 200
 
 
+@pytest.fixture(scope="module")
+def trained(airflow: RunningAirflow, refreshed: DagRun) -> DagRun:
+    """A run that registered a version."""
+    dag_id = f"{PROJECT}.{MODEL}.training"
+    found = [run for run in airflow.client.runs(dag_id=dag_id) if run.state == "success"]
+    run = found[0] if found else airflow.run(dag_id, {"as_of": "2024-02-10"})
+    assert run.state == "success"
+    return run
+
+
+def test_the_tasks_of_training_link_to_the_model_card(
+    airflow: RunningAirflow, viewer: httpx.Client, trained: DagRun
+) -> None:
+    path = f"/dags/{trained.dag_id}/dagRuns/{trained.run_id}/taskInstances"
+    addresses = {
+        airflow.client.call("GET", f"{path}/{task}/links")["extra_links"]["Model card"]
+        for task in ("evaluate", "explain", "profile", "register")
+    }
+    (address,) = addresses  # all of them to the card of the same run
+    page = viewer.get(f"{airflow.url}{address}")
+    assert page.status_code == 200
+    source = page.text.partition('src="/penstock/cards/')[2].partition('"')[0]
+    card = viewer.get(f"/cards/{source}")
+    assert f"<h1>{PROJECT}.{MODEL}, version " in card.text
+    assert card.text.count("data:image/png;base64,") >= 4
+    listed = viewer.get(f"/models/{PROJECT}/{MODEL}").text
+    assert f"/penstock/cards/{PROJECT}/{MODEL}?version=" in listed
+
+
 def test_the_quality_report_comes_as_it_was_written_with_nothing_alive_in_it(
     viewer: httpx.Client, refreshed: DagRun
 ) -> None:

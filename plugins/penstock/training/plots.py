@@ -122,7 +122,7 @@ def _confusion(folder: Path, found: Confusion, threshold: float, label: str) -> 
         for (row, column), count in np.ndenumerate(counts):
             share = of_label[row, column]
             axes.text(
-                column, row, f"{count:,}\n{share:.1%} of the row\n{names[row][column]}", ha="center", va="center",
+                column, row, f"{count:,}\n{share:.1%} of this label\n{names[row][column]}", ha="center", va="center",
                 color="white" if share > 0.5 else "black",
             )  # fmt: skip
         axes.set_xticks([0, 1], [f"below {threshold:.4g}", f"{threshold:.4g} and above"])

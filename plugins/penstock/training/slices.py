@@ -48,11 +48,11 @@ def slice_rows(
 
 
 def quartiles(values: "pd.Series") -> list[float]:
-    """The quartiles at which a column of numbers is cut; fewer where they coincide."""
+    """The quartiles, of four digits, at which a column of numbers is cut; fewer where they coincide."""
     import numpy as np
 
     known = values.dropna().to_numpy(dtype="float64")
-    return [float(value) for value in np.unique(np.quantile(known, QUARTILES))] if len(known) else []
+    return sorted({float(f"{value:.4g}") for value in np.quantile(known, QUARTILES)}) if len(known) else []
 
 
 def is_cut(values: "pd.Series") -> bool:
