@@ -22,6 +22,7 @@ from penstock.commands import webhook as webhook_commands
 from penstock.commands.lineage import lineage as lineage_command
 from penstock.commands.maintain import maintain
 from penstock.commands.projects import print_projects
+from penstock.commands.reproduce import reproduce
 from penstock.commands.stream import stream
 from penstock.commands.validate import validate as validate_command
 from penstock.errors import PenstockError
@@ -178,6 +179,7 @@ for _command in (online.publish, online.compare, online.get):
     online_app.command()(explains_errors(_command))
 app.command()(explains_errors(maintain))
 app.command()(explains_errors(stream))
+app.command()(explains_errors(reproduce))
 for _release in (releases.rollback, releases.freeze, releases.unfreeze, releases.allow):
     app.command()(explains_errors(_release))
 app.command()(explains_errors(compliance.checks))

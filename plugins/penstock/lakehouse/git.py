@@ -1,11 +1,15 @@
 """Which branches hold a commit: whether code was reviewed, as far as Git knows here."""
 
+import hashlib
+import io
 import os
 import subprocess
+import tarfile
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+_CODE = {".py", ".sql", ".yaml", ".yml"}
 BRANCH_VARIABLE = "PENSTOCK_CODE_BRANCH"
 
 
@@ -28,6 +32,36 @@ def reviewed_on(folder: Path, code: str | None, patterns: Sequence[str]) -> tupl
     on_a_remote = {_branch(name) for name in existing}
     found = {_branch(name) for name in holding if name.startswith("refs/remotes/") or _branch(name) not in on_a_remote}
     return tuple(sorted(name for name in found if any(fnmatchcase(name, pattern) for pattern in patterns)))
+
+
+def project_digest(folder: Path) -> str:
+    """A digest of a project's code and declarations, wherever its folder lies, in Git or not."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.suffix in _CODE and path.is_file():
+            digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def export_commit(folder: Path, commit: str, target: Path) -> Path | None:
+    """Writes `folder` (of a Git repository) as it was at a commit under `target`; answers where it is then.
+
+    None where Git does not know the commit here, or the folder was not there then.
+    """
+    prefix = _git(folder, "rev-parse", "--show-prefix")
+    top = _git(folder, "rev-parse", "--show-toplevel").stdout.strip()
+    if prefix.returncode or _git(folder, "cat-file", "-e", f"{commit}^{{commit}}").returncode:
+        return None
+    inner = prefix.stdout.strip()
+    packed = subprocess.run(
+        ["git", "-C", top, "archive", "--format=tar", commit, *([inner] if inner else [])],
+        capture_output=True, check=False,
+    )  # fmt: skip
+    if packed.returncode:
+        return None
+    with tarfile.open(fileobj=io.BytesIO(packed.stdout)) as files:
+        files.extractall(target, filter="data")
+    return target / inner
 
 
 def _branch(reference: str) -> str:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.clock import parse_as_of
 from penstock.features.training_set import TrainingSet
+from penstock.lakehouse.git import project_digest
 from penstock.spec.loading import LoadedProject
 from penstock.spec.project import Model
 from penstock.training.blocks import LABEL, Boundaries, Fold, Split, check_split, folds
@@ -18,6 +19,8 @@ from penstock.training.model_files import EXAMPLE_ROWS, ModelParts, find_flavor,
 from penstock.training.run_inputs import log_inputs
 from penstock.training.runs import RUN_KEY, experiment_id, finished_run, lineage_tags, run_key, to_json, tracking
 from penstock.training.spark_ml import SparkSide, learning_side
+from penstock.training.surroundings import FILE_NAME as SURROUNDINGS
+from penstock.training.surroundings import Surroundings
 from penstock.training.trained_model import FILE_NAME, TrainedModel, Tuning
 from penstock.training.trial_runs import TrialRuns
 from penstock.training.tuning import Budget, Tuned, tune
@@ -119,6 +122,7 @@ def _train(
     )
     example = candidate.rows.training.tail(EXAMPLE_ROWS)
     metrics = {f"tune_{training.metric}": float(tuned.best.value or 0.0)}
+    client.log_dict(run_id, Surroundings.here().to_dict(), SURROUNDINGS)
     log_tuning(client, run_id, candidate.spec, candidate.rows.rows, budget, tuned)
     model_uri = log_native_model(ModelParts(tuned.model, candidate.columns, to_json(spec), example), training)
     trained = TrainedModel(
@@ -137,6 +141,7 @@ def _train(
         sampling=str(training.sampling),
         label_mean=float(candidate.rows.training[LABEL].mean()),
         tuning=_tuning(candidate, tuned),
+        code_digest=project_digest(candidate.project.folder),
     )
     client.log_dict(run_id, trained.to_dict(), FILE_NAME)  # the last artifact: with it the run is complete
     return trained

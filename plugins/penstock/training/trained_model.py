@@ -32,7 +32,7 @@ class TrainedModel:
 
     model_uri: `models:/<id>`. metrics: of the tuning block, by names `tune_<metric>`. parameters: those of
     the best trial. label_mean: of the training block. newest_rows: the environment's limit, None for all; sampling:
-    which rows those are.
+    which rows those are. code_digest: of the project's files; records of older versions lack it.
     """
 
     run_id: str
@@ -50,6 +50,7 @@ class TrainedModel:
     label_mean: float
     tuning: Tuning = Tuning()
     sampling: str = "newest"
+    code_digest: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""

@@ -1,0 +1,118 @@
+"""How a version and its reproduction differ, and the likely cause."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from penstock.gates import Check, Outcome
+
+if TYPE_CHECKING:
+    import numpy as np
+
+_MOST_NAMED = 6
+_SAME_METRIC = 1e-9  # relative: a metric sums the same terms, perhaps in another order
+
+
+@dataclass(frozen=True)
+class Compared:
+    """The predictions of a version and of the model that was built again, on the same rows.
+
+    repeated: whether a second fit of the same gave the same again; None where that was not tried.
+    """
+
+    recorded: "np.ndarray"
+    again: "np.ndarray"
+    repeated: bool | None = None
+
+    @property
+    def identical(self) -> bool:
+        """Whether every prediction is the same, bit for bit."""
+        return self.different == 0
+
+    @property
+    def different(self) -> int:
+        """The number of rows with another prediction."""
+        import numpy as np
+
+        return int((~((self.recorded == self.again) | (np.isnan(self.recorded) & np.isnan(self.again)))).sum())
+
+    @property
+    def largest(self) -> float:
+        """The largest difference of a prediction."""
+        import numpy as np
+
+        return float(np.nanmax(np.abs(self.recorded - self.again)))
+
+    def with_repeat(self, second: "np.ndarray") -> "Compared":
+        """With what a second fit says."""
+        import numpy as np
+
+        return replace(self, repeated=bool(np.array_equal(self.again, second, equal_nan=True)))
+
+
+def check_surroundings(recorded: bool, changed: Mapping[str, tuple[str, str]], required: Sequence[str]) -> Check:
+    """Packages, Python and machine, then and now; what the model itself requires comes first. Differences only warn."""
+    if not recorded:
+        return Check("surroundings", Outcome.WARN, "its run does not say what it was made with, so it is not compared")
+    if not changed:
+        return Check("surroundings", Outcome.PASS, "the same Python, packages and kind of machine")
+    first = [name for name in changed if name in required]
+    others = [name for name in changed if name not in required]
+    said = _named(changed, first) if first else f"none of what it requires; {_named(changed, others)}"
+    return Check(
+        "surroundings", Outcome.WARN, f"otherwise than in training: {said}",
+        {"required": first, "changed": {name: list(pair) for name, pair in changed.items()}},
+    )  # fmt: skip
+
+
+def check_predictions(compared: Compared, before: Sequence[Check]) -> Check:
+    """The same prediction for every row; else how many differ, by how much, and why, by the checks `before`."""
+    rows = len(compared.recorded)
+    evidence: dict[str, Any] = {"rows": rows, "different": compared.different}
+    if compared.identical:
+        return Check("predictions", Outcome.PASS, f"identical for all {rows} rows of the training set", evidence)
+    cause = _likely_cause(compared, before)
+    detail = f"differ for {compared.different} of {rows} rows, by {compared.largest:.3g} at most. Likely cause: {cause}"
+    return Check(
+        "predictions", Outcome.FAIL, detail,
+        {**evidence, "largest_difference": compared.largest, "repeats_itself": compared.repeated, "cause": cause},
+    )  # fmt: skip
+
+
+def check_metrics(logged: Mapping[str, float], found: Mapping[str, float]) -> Check:
+    """Every metric that the run logged, and that was computed again, has the same value."""
+    both = [name for name in logged if name in found or name.removeprefix("tune_") in found]
+    pairs = {name: (logged[name], found.get(name, found.get(name.removeprefix("tune_"), math.nan))) for name in both}
+    other = {name: pair for name, pair in pairs.items() if not math.isclose(*pair, rel_tol=_SAME_METRIC)}
+    evidence = {"logged": {name: a for name, (a, _) in pairs.items()}, "again": {n: b for n, (_, b) in pairs.items()}}
+    if not pairs:
+        return Check("metrics", Outcome.WARN, "its run logged no metric to compare")
+    if other:
+        said = ", ".join(f"{name} was {a:.9g} and is {b:.9g}" for name, (a, b) in other.items())
+        return Check("metrics", Outcome.FAIL, said, evidence)
+    return Check(
+        "metrics", Outcome.PASS, f"the same: {', '.join(f'{n} {a:.6g}' for n, (a, _) in pairs.items())}", evidence
+    )
+
+
+def _likely_cause(compared: Compared, before: Sequence[Check]) -> str:
+    if compared.repeated is False:
+        return (
+            "the learner is not deterministic: two fits of the same rows, parameters and seed differ, too. Give it its "
+            "seed (training.seed reaches Python, numpy and PyTorch) and its library's deterministic settings"
+        )
+    found = {check.name: check for check in before}
+    for name in ("data", "code", "surroundings"):
+        check = found.get(name)
+        if check is not None and check.outcome is not Outcome.PASS:
+            return f"{name}: {check.detail}"
+    return (
+        "none was found in code, data or packages: look at threads, the processor, and what the code reads beside them"
+    )
+
+
+def _named(changed: Mapping[str, tuple[str, str]], names: Sequence[str]) -> str:
+    more = len(names) - _MOST_NAMED
+    said = ", ".join(f"{name} {changed[name][0]} (now {changed[name][1]})" for name in names[:_MOST_NAMED])
+    return said + (f" and {more} more" if more > 0 else "")
