@@ -30,12 +30,15 @@ def found(verdict: Verdict, name: str) -> Check:
 
 
 @pytest.fixture
-def restless(trained: Trained) -> Iterator[Path]:
+def restless(trained: Trained) -> Iterator[None]:
     """The training function draws lots of its own."""
-    file = trained.root / "include/projects" / trained.project / "models/trees.py"
-    file.write_text(RESTLESS)
-    yield file
-    file.write_text(TREES)
+    folder = trained.root / "include/projects" / trained.project
+    before = (folder / "project.yaml").read_text()
+    (folder / "models/restless.py").write_text(RESTLESS)
+    (folder / "project.yaml").write_text(before.replace("models.trees.train", "models.restless.train"))
+    yield
+    (folder / "models/restless.py").unlink()
+    (folder / "project.yaml").write_text(before)
 
 
 def test_a_version_comes_out_identical_by_the_code_of_its_commit(trained: Trained, stack: Connections) -> None:
@@ -65,7 +68,7 @@ def test_changes_that_were_not_committed_are_told_and_the_present_files_used_whe
 
 
 def test_a_learner_that_draws_lots_differs_and_is_named_as_the_cause(
-    trained: Trained, stack: Connections, restless: Path
+    trained: Trained, stack: Connections, restless: None
 ) -> None:
     workspace = open_workspace(trained.root, trained.lakehouse, stack)
     from penstock.features.training_set import build_training_set

@@ -8,7 +8,6 @@ import os
 import subprocess
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -90,11 +89,11 @@ def record(
     )
 
 
-@cache
 def code_version(folder: Path) -> str | None:
     """The Git commit of a folder, with `-dirty` where it has uncommitted changes.
 
-    Outside Git (in an image) PENSTOCK_CODE_VERSION; None where that is not set either.
+    Asked anew each time: in a notebook, files change while the process lives. Outside Git (in an image)
+    PENSTOCK_CODE_VERSION; None where that is not set either.
     """
 
     def git(*words: str) -> subprocess.CompletedProcess[str]:
