@@ -43,6 +43,7 @@ DAGS = {
             "retraining",
             "rollback",
             "promotion_control",
+            "reproduction",
             "registry_reconciliation",
         )
     ),

@@ -22,7 +22,7 @@ def reproduce(
 
     project, dot, name = model.partition(".")
     if not dot:
-        raise SpecError(f"{model!r}: write PROJECT.MODEL, such as flight_delays.late_arrival")
+        raise SpecError(f"{model!r}: write PROJECT.MODEL")
     verdict = build_again(Workspace.open(), project, name, version)
     text = json.dumps(verdict.to_dict(), indent=2) if as_json else verdict.to_markdown()
     sys.stdout.write(text + "\n")
