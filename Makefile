@@ -122,6 +122,10 @@ bench-features: setup ## compare the feature store with the references; writes d
 bench-webhook: setup ## 1,000 webhook deliveries at 50/s, a tenth of them bad, to a real Airflow
 	@PENSTOCK_DELIVERIES=1000 $(PYTEST) tests/e2e/test_webhook.py -s -k each_version
 
+.PHONY: bench-comparison
+bench-comparison: setup ## simulate 1,000 comparisons of each kind: how often the gate errs
+	@$(BIN)/python -m benchmarks.comparison
+
 .PHONY: requirements
 requirements: setup ## compile requirements.in to requirements.txt (exact versions)
 	@command -v uv >/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
