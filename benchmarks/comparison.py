@@ -30,7 +30,7 @@ from penstock.training.units import Units, units_of
 
 PAGE = Path(__file__).resolve().parents[1] / "docs/explanation/comparison.md"
 DAYS = 42
-LARGE = 2_000  # days from which the true size of an advantage is measured
+LARGE = 4_000  # days from which the true size of an advantage is measured
 COLUMNS = ("rows", "drawn", "metric", "rule", "truth", "comparisons", "promoted", "99 % interval", "bar", "met")
 
 
@@ -66,8 +66,8 @@ class World:
         return label, said[0], said[1], day
 
 
-INDEPENDENT = World("independent", 150, (0.45, 0.65), (0.0, 0.0), 0.0)
-CORRELATED = World("alike within a day", 150, (0.45, 0.6), (0.2, 0.45), 0.5)
+INDEPENDENT = World("independent", 50, (0.45, 0.72), (0.0, 0.0), 0.0)
+CORRELATED = World("alike within a day", 50, (0.4, 0.68), (0.2, 0.48), 0.5)
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ def main() -> None:
     low, high = interval(blocked_count, comparisons // 5)
     text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
     text += (
-        f"\n\nOf {comparisons // 5} equal candidates with 20 slices of some 315 rows and a margin of 0, "
+        f"\n\nOf {comparisons // 5} equal candidates with 20 slices of some 105 rows and a margin of 0, "
         f"a slice blocked {blocked_count} ({low:.3f} to {high:.3f}); declared: at most 0.05."
     )
     print(text)

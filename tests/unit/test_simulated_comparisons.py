@@ -19,7 +19,7 @@ def test_equal_models_are_promoted_no_more_often_than_declared_and_better_ones_a
 
 
 def test_rows_drawn_singly_are_too_sure_where_those_of_a_day_are_alike():
-    stormy = replace(CORRELATED, day_errors=(0.9, 0.9))
+    stormy = replace(CORRELATED, rows_a_day=150, day_errors=(0.9, 0.9))
     too_sure, right = (share_promoted(Case(stormy, unit, "log_loss", "equal"), COMPARISONS) for unit in ("row", "day"))
     assert interval(too_sure, COMPARISONS)[0] > 0.05
     assert interval(right, COMPARISONS)[0] <= 0.05
