@@ -83,6 +83,9 @@ def test_a_comparison_on_too_few_rows_says_how_many_it_takes():
     enough = check_power(rule, demand, found(0.0, 0.05), 4000, passed=False)
     assert enough is not None
     assert enough.outcome is Outcome.PASS
+    worse = check_power(rule, demand, found(-0.5), 1000, passed=False)
+    assert worse is not None
+    assert worse.outcome is Outcome.PASS, "more rows would not help it"
     assert check_power(Promotion(metric="log_loss"), demand, found(0.0), 1000, passed=False) is None
 
 

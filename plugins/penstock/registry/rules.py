@@ -72,14 +72,15 @@ def demand_on_production(rule: Promotion, opponent: str) -> Demand:
 def check_power(rule: Promotion, demand: Demand, difference: Difference, rows: int, *, passed: bool) -> Check | None:
     """Whether rows as many as these find what `detectable` declares; None where nothing is declared.
 
-    Too few only warn, and only where the candidate was not let in anyway.
+    Too few only warn, and only where they leave the question open.
     """
     if rule.detectable is None or not difference.is_known:
         return None
     found = demand.threshold + difference.detectable(demand.alpha)
     evidence = {"detectable": found, "declared": rule.detectable, "power": POWER, "rows": rows}
     text = f"{rows} such rows find a true advantage of {found:.3g} in {difference.metric} in {POWER:.0%} of comparisons"
-    if found <= rule.detectable or passed:
+    undecided = not passed and difference.interval(demand.alpha)[1] > demand.threshold
+    if found <= rule.detectable or not undecided:
         return Check("power", Outcome.PASS, f"{text}; declared: {rule.detectable:g}", evidence)
     needed = math.ceil(rows * ((found - demand.threshold) / (rule.detectable - demand.threshold)) ** 2)
     return Check(
