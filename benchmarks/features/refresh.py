@@ -1,11 +1,16 @@
 """Incremental refresh of daily aggregates over 10 million orders, against the full recomputation.
 
+Both refresh a filled table to the same moment, warm, through the same code: what is computed, compared with what is
+there, checked and merged. The full recomputation is what a table without a grain gets. How long the first filling of
+an empty table takes stands in the note. The orders lie as landing leaves them, a commit a day.
+
 `python -m benchmarks.features.refresh` prints the rows; SCALE (1.0) shrinks the data.
 """
 
 import os
 import shutil
 import tempfile
+from copy import deepcopy
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from time import perf_counter
@@ -34,7 +39,7 @@ SELECT store, date_trunc('DAY', at) + INTERVAL 1 DAY AS event_time, sum(amount) 
        stddev_samp(amount) AS spread, max(amount) AS greatest, sum(items) AS items, count(*) AS orders
 FROM orders GROUP BY 1, 2
 """
-DECLARATION = {
+DECLARATION: dict[str, Any] = {
     "name": "shop", "description": "Orders of stores.", "owner": "bench@example.com",
     "sources": {"orders": {"description": "Orders.", "primary_keys": ["id"], "available_at": "known_at",
                            "columns": {name: str(kind) for name, kind in COLUMNS.items()}}},
@@ -76,35 +81,44 @@ def measure(folder: Path, late: str) -> dict[str, Any]:
     create_if_missing(path, {name: Column(type=kind) for name, kind in COLUMNS.items()}, keys=[], description="orders")
     for day in range(DAYS):
         append(path, day_of_orders(random, day, rows // DAYS))
-    refresh(workspace, BEGIN + timedelta(days=DAYS))
-    # The filling above and the first of these days let both ways run once on this server before they are measured.
+    whole = make_workspace(folder / "full", grain=False, lakehouse_of=workspace)
+    reached = BEGIN + timedelta(days=DAYS)
+    refresh(workspace, reached)
+    begin = perf_counter()
+    refresh(whole, reached)
+    filling = perf_counter() - begin
+    # The first of these days lets both ways run once on this server before they are measured.
     for day in (DAYS, DAYS + 1):
         reached, now = BEGIN + timedelta(days=day), BEGIN + timedelta(days=day + 1)
         append(path, day_of_orders(random, day, rows // DAYS))
         append(path, late_orders(random, late, STORES * DAYS // 100, reached))
-        if day == DAYS:
-            refresh(workspace, now)
-    copy = make_workspace(folder / "full", lakehouse_of=workspace)
-    begin = perf_counter()
-    changed = refresh(workspace, now)
-    incremental = perf_counter() - begin
-    begin = perf_counter()
-    whole = refresh(copy, now)
-    full = perf_counter() - begin
-    check_equal(workspace, copy)
+        incremental, changed = timed_refresh(workspace, now)
+        full, recomputed = timed_refresh(whole, now)
+    check_equal(workspace, whole)
     return {
         "work": f"refresh of daily aggregates, {rows:,} rows: a new day, late rows in 1 % of the groups ({late})",
         "penstock_seconds": incremental, "reference": "full recomputation", "reference_seconds": full,
         "ratio": incremental / full, "bar": BAR, "met": incremental / full <= BAR,
-        "note": f"{changed.mode}: {changed.rows:,} of {whole.rows:,} rows merged",
+        "note": f"{changed.mode}: {changed.rows:,} rows merged; {recomputed.mode}: {recomputed.why}; "
+        f"filling an empty table took {filling:.1f} s",
     }  # fmt: skip
 
 
-def make_workspace(folder: Path, lakehouse_of: Workspace | None = None) -> Workspace:
-    """A workspace with the project; its raw tables are another's where `lakehouse_of` is given."""
+def timed_refresh(workspace: Workspace, as_of: datetime) -> tuple[float, RefreshedTable]:
+    """A refresh, and its seconds."""
+    begin = perf_counter()
+    done = refresh(workspace, as_of)
+    return perf_counter() - begin, done
+
+
+def make_workspace(folder: Path, grain: bool = True, lakehouse_of: Workspace | None = None) -> Workspace:
+    """A workspace with the project, with or without its grain; its raw tables are another's (`lakehouse_of`)."""
     project = folder / "include/projects/shop"
     project.mkdir(parents=True)
-    (project / "project.yaml").write_text(yaml.safe_dump(DECLARATION, sort_keys=False))
+    declaration = deepcopy(DECLARATION)
+    if not grain:
+        del declaration["feature_tables"]["store_daily"]["grain"]
+    (project / "project.yaml").write_text(yaml.safe_dump(declaration, sort_keys=False))
     (project / "store_daily.sql").write_text(SQL)
     environment = folder / "include/environments/dev.yaml"
     environment.parent.mkdir()

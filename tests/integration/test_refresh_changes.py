@@ -127,6 +127,21 @@ def test_a_log_that_was_cleaned_up_leads_to_a_full_recomputation(shop: Shop) -> 
     assert_equals_recomputation(shop)
 
 
+def test_without_a_change_feed_everything_is_recomputed_and_it_says_so(shop: Shop) -> None:
+    feed = "delta.enableChangeDataFeed"
+    shop.raw("orders").alter.set_table_properties({feed: "false"})
+    add_orders(shop, ["2024-02-02"], first=300, known="2024-03-10T05:00")
+    done = shop.refresh("store_daily", REACHED + timedelta(hours=6))
+    assert done.mode == "full"
+    assert done.why == "orders has no change data feed"
+    assert_equals_recomputation(shop)
+    shop.raw("orders").update(updates={"amount": "77.0"}, predicate="id = 4")
+    shop.raw("orders").alter.set_table_properties({feed: "true"})
+    add_orders(shop, ["2024-02-05"], first=400, known="2024-03-10T07:00")
+    shop.refresh("store_daily", REACHED + timedelta(hours=8))  # a part of the changes has no feed
+    assert_equals_recomputation(shop)
+
+
 def test_where_most_groups_are_touched_all_are_computed(shop: Shop) -> None:
     shop.raw("orders").update(updates={"amount": "amount * 2"})
     done = shop.refresh("store_daily", REACHED + timedelta(hours=1))

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
-from penstock.errors import NothingToDo, ServiceError
+from penstock.errors import NothingToDo, PenstockError, ServiceError
 from penstock.streaming import refresh_continuously
 from penstock.workspace import Workspace
 from tests.integration.refreshing import copy_root
@@ -86,6 +86,22 @@ def test_a_raw_table_that_gains_a_column_is_streamed_on(workspace: Workspace) ->
     hours = pd.date_range("2024-05-02", periods=24, freq="h", tz="UTC").as_unit("us")
     rows = pd.DataFrame({"area": "north", "hour": hours, "price": 60.0, "known_at": hours, "currency": "EUR"})
     write_deltalake(raw, rows, mode="append", schema_mode="merge")
+    refresh_continuously(workspace, PROJECT, available_now=True)
+    assert means(workspace) == [40.0, 60.0]
+
+
+def test_a_raw_table_that_lost_a_column_ends_the_stream_and_leaves_what_there_is(workspace: Workspace) -> None:
+    raw = workspace.addresses.writable(f"{PROJECT}.prices")
+    write_day(raw, "2024-05-01", 40.0)
+    refresh_continuously(workspace, PROJECT, available_now=True)
+    sound = DeltaTable(raw).version()
+    rows = DeltaTable(raw).to_pyarrow_table().rename_columns({"price": "prize"})
+    write_deltalake(raw, rows, mode="overwrite", schema_mode="overwrite")
+    with pytest.raises(PenstockError, match=r"columns of a raw table changed|price"):
+        refresh_continuously(workspace, PROJECT, available_now=True)
+    assert means(workspace) == [40.0]
+    DeltaTable(raw).restore(sound)
+    write_day(raw, "2024-05-02", 60.0)
     refresh_continuously(workspace, PROJECT, available_now=True)
     assert means(workspace) == [40.0, 60.0]
 

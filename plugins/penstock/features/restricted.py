@@ -31,28 +31,42 @@ def restricted_inputs(
     Rows that this process chooses lie in `folder` for as long as they are computed with.
     """
     try:
+        found = {
+            name: _chosen_here(spark, spec, plan.inputs[name], touched, as_of, f"{folder}/{number}.parquet")
+            for number, name in enumerate(views)
+        }
+        if all(frame is not None for frame in found.values()):
+            spark.conf.set("spark.sql.adaptive.enabled", "false")  # to plan anew takes longer than to compute
         yield {
-            name: _restricted(spark, spec, plan.inputs[name], frame, touched, as_of, f"{folder}/{number}.parquet")
-            for number, (name, frame) in enumerate(views.items())
+            name: _restrict(spark, spec, frame, name, touched) if found[name] is None else found[name]
+            for name, frame in views.items()
         }
     finally:
         remove_staging(folder)
 
 
-def _restricted(
-    spark: "SparkSession", spec: FeatureTable, table: InputTable, frame: "DataFrame", touched: Touched,
-    as_of: datetime, path: str,
-) -> "DataFrame":  # fmt: skip
+def _chosen_here(
+    spark: "SparkSession", spec: FeatureTable, table: InputTable, touched: Touched, as_of: datetime, path: str
+) -> "DataFrame | None":
+    """The rows of touched groups, chosen by this process; None where it is for Spark to find them."""
     mapping = spec.grain.inputs.get(table.name) if spec.grain else None
+    if mapping is None or mapping.join is not None or touched.here is None:
+        return None
+    mapped = touched.mapped.get(table.name) or MappedTable.open(
+        table.path, table.version, table.name, mapping.expressions
+    )
+    if mapped is None:
+        return None
+    rows = rows_here(mapped, touched.here, mapped.files.schema.names, table.available_at, as_of)
+    return None if rows is None else _handed_over(spark, mapped, rows, path)
+
+
+def _restrict(
+    spark: "SparkSession", spec: FeatureTable, frame: "DataFrame", name: str, touched: Touched
+) -> "DataFrame":  # fmt: skip
+    mapping = spec.grain.inputs.get(name) if spec.grain else None
     if mapping is None or mapping.join is not None:
         return frame
-    if touched.here is not None:
-        mapped = touched.mapped.get(table.name) or MappedTable.open(
-            table.path, table.version, table.name, mapping.expressions
-        )
-        rows = mapped and rows_here(mapped, touched.here, mapped.files.schema.names, table.available_at, as_of)
-        if mapped and rows is not None:
-            return _handed_over(spark, mapped, rows, path)
     return _semi_join(spark, frame, touched, mapping.expressions, spec.event_time)
 
 
@@ -80,7 +94,7 @@ def _handed_over(spark: "SparkSession", mapped: MappedTable, rows: "pa.Table", p
 
     system, inner = open_files(path)
     system.create_dir(inner.rpartition("/")[0], recursive=True)
-    write_table(rows, inner, filesystem=system, row_group_size=_ROW_GROUP)
+    write_table(rows, inner, filesystem=system, row_group_size=_ROW_GROUP, compression="none", use_dictionary=False)
     fields = [field for field in mapped.files.spark_fields if field["name"] in rows.column_names]
     schema = StructType.fromJson({"type": "struct", "fields": fields})
     return spark.read.schema(schema).parquet(path)

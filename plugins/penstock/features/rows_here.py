@@ -25,6 +25,7 @@ MOST_BYTES = 1 << 30  # of files: read, filtered and forgotten one after the oth
 MOST_ROWS = 2_000_000  # that stay in this process
 MOST_GROUPS = 200_000
 _MOST_CODES = 1 << 62
+_MOST_IN_TABLE = 1 << 26  # a byte each
 _CUT = timedelta(milliseconds=1)  # statistics of timestamps may be cut to milliseconds
 
 
@@ -213,35 +214,44 @@ def _comparable(mapped: MappedTable, groups: "pa.Table", available_at: str | Non
             schema.field(value.column).type == groups[name].type and not groups[name].null_count
             for name, value in mapped.values.items()
         )
-        and prod(len(groups[name].unique()) for name in mapped.values) < _MOST_CODES
+        and prod(len(groups[name].unique()) + 1 for name in mapped.values) < _MOST_CODES
         and (available_at is None or mapped.is_moment(available_at))
     )
 
 
 class Members:
-    """Some groups, to tell which rows belong to one of them."""
+    """Some groups, to tell which rows belong to one of them.
+
+    Each column's value is numbered among the groups' values, with one number for all others; a group is the number
+    that those make together.
+    """
 
     def __init__(self, groups: "pa.Table") -> None:
-        import pyarrow.compute as compute
+        import numpy as np
 
         self._known = [column.unique() for column in groups.columns]
-        self._codes = compute.unique(self._code(groups.columns))
+        self._codes = np.unique(self._code(groups.columns))
+        size = prod(len(known) + 1 for known in self._known)
+        self._table = np.zeros(size, dtype=bool) if size <= _MOST_IN_TABLE else None
+        if self._table is not None:
+            self._table[self._codes] = True
 
-    def mask(self, columns: list["pa.ChunkedArray"]) -> "pa.ChunkedArray":
+    def mask(self, columns: "list[pa.ChunkedArray]") -> "pa.Array":
         """For each row, given by its group's columns, whether the group is one of these."""
-        import pyarrow.compute as compute
-
-        return compute.is_in(self._code(columns), value_set=self._codes, skip_nulls=True)
-
-    def _code(self, columns: list["pa.ChunkedArray"]) -> "pa.ChunkedArray":
-        """A number for each group whose columns are all among the known values; null for others."""
+        import numpy as np
         import pyarrow as pa
+
+        code = self._code(columns)
+        return pa.array(np.isin(code, self._codes) if self._table is None else self._table[code])
+
+    def _code(self, columns: "list[pa.ChunkedArray]") -> "np.ndarray":
+        import numpy as np
         import pyarrow.compute as compute
 
-        code = None
+        code = np.zeros(len(columns[0]), dtype=np.int64)
         for values, known in zip(columns, self._known, strict=True):
-            index = compute.index_in(values, value_set=known).cast(pa.int64())
-            code = index if code is None else compute.add_checked(compute.multiply_checked(code, len(known)), index)
+            code *= len(known) + 1
+            code += compute.fill_null(compute.index_in(values, value_set=known), len(known)).to_numpy()
         return code
 
 
