@@ -5,7 +5,7 @@ import pickle
 import pytest
 
 from penstock.spec.project import ColumnType
-from penstock.spec.sql import SqlError, bind, table_names
+from penstock.spec.sql import SqlError, bind, columns_read, table_names
 from penstock.spec.sql_analysis import Kind, analyse
 
 T = ColumnType
@@ -151,3 +151,22 @@ def test_finds_columns_that_are_not_there(sql: str, line: int, message: str) -> 
     (problem,) = analyse(sql, TABLES).problems
     assert problem.line == line
     assert message in problem.message
+
+
+@pytest.mark.parametrize(
+    ("sql", "columns"),
+    [
+        ("SELECT customer, count(*) FROM orders WHERE Amount > 2 GROUP BY 1", ["customer", "amount"]),
+        ("SELECT o.`items` FROM orders o JOIN returns USING (customer) ORDER BY day", ["customer", "items", "day"]),
+        ("SELECT transform(array(amount), a -> a + number) FROM orders", ["amount", "number"]),
+        ("SELECT count(*) FROM orders", []),
+        ("SELECT * FROM orders", list(ORDERS)),
+        ("SELECT o.* EXCEPT (day) FROM orders o", list(ORDERS)),
+        ("SELECT struct(*) FROM orders", list(ORDERS)),
+        ("SELECT customer FROM orders NATURAL JOIN returns", list(ORDERS)),
+        ("SELECT q FROM (SELECT day FROM orders) UNPIVOT (v FOR q IN (day))", list(ORDERS)),
+        ("SELECT 1 FROM orders PIVOT (sum(amount) FOR day IN (1))", list(ORDERS)),
+    ],
+)
+def test_finds_the_columns_that_a_query_may_read(sql: str, columns: list[str]) -> None:
+    assert columns_read(sql, ORDERS) == columns

@@ -59,7 +59,10 @@ def stage_table(workspace: Workspace, project_name: str, table_name: str, as_of:
             if touched is None:
                 batch = write_staging(batch, _changed_rows(spark, project, spec, plan, views, None, as_of))
             elif touched.count:
-                with restricted_inputs(spark, spec, plan, views, touched, as_of, f"{batch.path}_inputs") as restricted:
+                query = _query(project, spec)
+                with restricted_inputs(
+                    spark, spec, plan, views, touched, as_of, f"{batch.path}_inputs", query
+                ) as restricted:
                     rows = _changed_rows(spark, project, spec, plan, restricted, touched, as_of)
                     batch = write_staging(batch, rows, few_rows=touched.few_rows)
     if batch.rows == 0:
@@ -146,11 +149,12 @@ def transform(
 
     Raises TableError where a declared column is missing.
     """
-    if spec.sql is not None:
+    query = _query(project, spec)
+    if query is not None:
         names = {name: f"penstock_{name.replace('.', '__').replace(':', '__')}" for name in views}
         for name, frame in views.items():
             frame.createOrReplaceTempView(names[name])
-        output = spark.sql(bind((project.folder / spec.sql).read_text(encoding="utf-8"), names))
+        output = spark.sql(bind(query, names))
     else:
         output = load_function(project, str(spec.function))(views)
     missing = [name for name in spec.columns if name not in output.columns]
@@ -162,6 +166,10 @@ def transform(
     return output.selectExpr(
         *(f"CAST({quote(name)} AS {column.type}) AS {quote(name)}" for name, column in spec.columns.items())
     )
+
+
+def _query(project: LoadedProject, spec: FeatureTable) -> str | None:
+    return None if spec.sql is None else (project.folder / spec.sql).read_text(encoding="utf-8")
 
 
 def with_known_at(output: "DataFrame", spec: FeatureTable, plan: Plan, known_at: datetime) -> "DataFrame":

@@ -12,6 +12,7 @@ from penstock.features.staging import remove_staging, stored_names
 from penstock.features.time_ranges import column_condition
 from penstock.features.touched import Touched
 from penstock.spec.project import FeatureTable
+from penstock.spec.sql import columns_read
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -24,15 +25,16 @@ _ROW_GROUP = 50_000  # Spark reads each in a task of its own
 @contextmanager
 def restricted_inputs(
     spark: "SparkSession", spec: FeatureTable, plan: Plan, views: dict[str, "DataFrame"], touched: Touched,
-    as_of: datetime, folder: str,
+    as_of: datetime, folder: str, query: str | None,
 ) -> Iterator[dict[str, "DataFrame"]]:  # fmt: skip
     """The inputs with the rows of touched groups only; all rows, where they map to groups only by a join.
 
-    Rows that this process chooses lie in `folder` for as long as they are computed with.
+    Rows that this process chooses lie in `folder` for as long as they are computed with. query: the transformation,
+    where it is SQL, which may need some columns only.
     """
     try:
         found = {
-            name: _chosen_here(spark, spec, plan.inputs[name], touched, as_of, f"{folder}/{number}.parquet")
+            name: _chosen_here(spark, spec, plan.inputs[name], touched, as_of, f"{folder}/{number}.parquet", query)
             for number, name in enumerate(views)
         }
         if all(frame is not None for frame in found.values()):
@@ -46,7 +48,13 @@ def restricted_inputs(
 
 
 def _chosen_here(
-    spark: "SparkSession", spec: FeatureTable, table: InputTable, touched: Touched, as_of: datetime, path: str
+    spark: "SparkSession",
+    spec: FeatureTable,
+    table: InputTable,
+    touched: Touched,
+    as_of: datetime,
+    path: str,
+    query: str | None,
 ) -> "DataFrame | None":
     """The rows of touched groups, chosen by this process; None where it is for Spark to find them."""
     mapping = spec.grain.inputs.get(table.name) if spec.grain else None
@@ -57,7 +65,8 @@ def _chosen_here(
     )
     if mapped is None:
         return None
-    rows = rows_here(mapped, touched.here, mapped.files.schema.names, table.available_at, as_of)
+    columns = mapped.files.schema.names if query is None else columns_read(query, mapped.files.schema.names)
+    rows = rows_here(mapped, touched.here, columns or mapped.columns, table.available_at, as_of)
     return None if rows is None else _handed_over(spark, mapped, rows, path)
 
 

@@ -123,6 +123,19 @@ def expression_columns(expression: str) -> list[str]:
     return list(dict.fromkeys(column.name for column in found))
 
 
+def columns_read(sql: str, columns: Iterable[str]) -> list[str]:
+    """Those columns of an input that a query may read: whose names it says; all, where some can be meant unsaid."""
+    from sqlglot import exp
+
+    query = parse_query(sql)
+    stars = (star for star in query.find_all(exp.Star) if not isinstance(star.parent, exp.Count))
+    natural = (join for join in query.find_all(exp.Join) if join.method)
+    if any(True for found in (stars, natural, query.find_all(exp.Pivot)) for _ in found):
+        return list(columns)
+    said = {identifier.name.lower() for identifier in query.find_all(exp.Identifier)}
+    return [column for column in columns if column.lower() in said]
+
+
 def undeclared(reference: TableReference, declared: Iterable[str]) -> SqlError:
     """The error of a query that names a table which its declaration does not."""
     from penstock.spec.faults import suggestion
