@@ -63,6 +63,20 @@ def test_rows_of_groups_are_found_in_the_files_that_may_hold_them(tmp_path: Path
     assert found.to_pylist() == [{"store": "b", "n": 1}]
 
 
+def test_rows_that_became_available_later_or_never_are_left_out(tmp_path: Path) -> None:
+    path, at = str(tmp_path / "orders"), moment("2024-01-01T10:00")
+    known = [at + timedelta(hours=hours) for hours in (1, 2, 3)]
+    for values in ([at, known[0]], [known[1], None], [known[2]]):
+        rows = {"store": ["a"] * len(values), "known_at": pa.array(values, MOMENTS)}
+        write_deltalake(path, pa.table(rows), mode="append")
+    mapped = MappedTable.open(path, 2, "orders", {"store": "store"})
+    assert mapped is not None
+    for as_of, count in ((at, 1), (known[0], 2), (known[1], 3), (known[2], 4)):
+        found = rows_here.rows_here(mapped, pa.table({"store": ["a"]}), ["store"], "known_at", as_of)
+        assert found is not None
+        assert len(found) == count
+
+
 @pytest.mark.parametrize("limit", ["MOST_BYTES", "MOST_ROWS"])
 def test_what_is_too_much_for_this_process_is_left_to_spark(
     shop: Shop, limit: str, monkeypatch: pytest.MonkeyPatch

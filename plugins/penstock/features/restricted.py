@@ -39,6 +39,7 @@ def restricted_inputs(
         }
         if all(frame is not None for frame in found.values()):
             spark.conf.set("spark.sql.adaptive.enabled", "false")  # to plan anew takes longer than to compute
+            spark.conf.set("spark.sql.shuffle.partitions", "2")
         yield {
             name: _restrict(spark, spec, frame, name, touched) if found[name] is None else found[name]
             for name, frame in views.items()

@@ -77,6 +77,11 @@ class MappedTable:
             return self.files.every()
         return np.array([most is None or most > _plain(moment) for most in bounds[1]], dtype=bool)
 
+    def all_until(self, column: str, moment: datetime, chosen: "np.ndarray") -> bool:
+        """Whether, by the log alone, every row of the chosen files has a value in a column, up to a moment."""
+        later = self.files_after(GrainValue(column), moment) | self.files.may_have_nulls(column)
+        return not bool((later & chosen).any())
+
     def files_of(self, groups: "pa.Table") -> "np.ndarray":
         """Which files may have rows of these groups."""
         import numpy as np
@@ -189,6 +194,8 @@ def rows_here(
     chosen = mapped.files_of(groups)
     if mapped.files.size(chosen) > MOST_BYTES:
         return None
+    if available_at is not None and mapped.all_until(available_at, as_of, chosen):
+        available_at = None  # nothing to cut: one column less to read
     member = Members(groups.select(list(mapped.values)))
     extra = [*mapped.columns, *([available_at] if available_at else [])]
     names = list(dict.fromkeys([*columns, *extra]))

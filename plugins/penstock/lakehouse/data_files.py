@@ -65,6 +65,15 @@ class DataFiles:
         least, greatest = (self.files[name].combine_chunks().cast(self.schema.field(column).type) for name in names)
         return least, greatest
 
+    def may_have_nulls(self, column: str) -> "np.ndarray":
+        """Which files may have rows without a value in a column."""
+        import numpy as np
+
+        name = f"null_count.{column}"
+        if name not in self.files.column_names:
+            return self.every()
+        return np.array([count != 0 for count in self.files[name].to_pylist()], dtype=bool)
+
     def size(self, chosen: "np.ndarray") -> int:
         """The bytes of the chosen files."""
         import numpy as np
