@@ -201,18 +201,19 @@ def test_a_slice_that_is_worse_is_found_first_and_chance_is_not_certain(length):
     columns = ["channel", "weekday", "amount", "area"]
     units = Units.stretches(frame["prediction_time"], length)
     given = {"minimum_rows": 100, "confidence": 0.95}
-    nothing = find_worst_slices(slice_rows(frame, columns), loss, units, **given)
+    nothing = find_worst_slices(slice_rows(frame, columns), loss, loss, units, **given)
     assert nothing.tried > 150
     assert not any(one.is_certain for one in nothing.found)
     bad = ((frame["channel"] == "web") & (frame["area"] == "c")).to_numpy()
     worse = loss + 0.4 * bad
-    found = find_worst_slices(slice_rows(frame, columns), worse, units, **given).found[0]
+    found = find_worst_slices(slice_rows(frame, columns), worse, 0.5 * bad, units, **given).found[0]
     assert found.name == "channel=web, area=c"
     assert found.is_certain
     assert found.rows == bad.sum()
     assert found.loss == pytest.approx(worse[bad].mean(), rel=1e-5)
     assert found.excess == pytest.approx(worse[bad].mean() - worse[~bad].mean(), rel=1e-4)
     assert 0 < found.at_least < found.excess
+    assert found.bias == 0.5
 
 
 def test_columns_that_say_the_same_are_not_found_twice():
@@ -220,7 +221,7 @@ def test_columns_that_say_the_same_are_not_found_twice():
     frame["twin"] = frame["area"].str.upper()
     loss = np.where(frame["area"] == "c", 2.0, 1.0) + np.random.default_rng(1).normal(0, 0.1, len(frame))
     found = find_worst_slices(
-        slice_rows(frame, ["area", "twin"]), loss, Units.rows(len(frame)), minimum_rows=100, confidence=0.95
+        slice_rows(frame, ["area", "twin"]), loss, loss, Units.rows(len(frame)), minimum_rows=100, confidence=0.95
     )
     assert [one.name for one in found.found if one.is_certain] == ["area=c"]
 
@@ -228,7 +229,7 @@ def test_columns_that_say_the_same_are_not_found_twice():
 def test_a_search_without_slices_says_why():
     frame = shop_rows(150)
     found = find_worst_slices(
-        slice_rows(frame, ["area"]), np.ones(150), Units.rows(150), minimum_rows=100, confidence=0.95
+        slice_rows(frame, ["area"]), np.ones(150), np.ones(150), Units.rows(150), minimum_rows=100, confidence=0.95
     )
     assert found.reason == "no slice has 100 rows, and as many outside"
 

@@ -247,18 +247,19 @@ def _worst(card: Card) -> Iterator[str]:
     yield (
         f"Of {search.tried:,} slices by one or two features, ordered by how much greater their {loss} is at least "
         f"(a bound that holds for all of them at once with {card.report.confidence:.0%} confidence). {verdict} "
-        "A greater loss may also mean that these rows are harder for anybody."
+        "A greater loss may also mean that these rows are harder for anybody; a bias (mean prediction less mean "
+        "label) means that the model is wrong about them as a whole."
     )
     yield table(
-        ["slice", "rows", "mean loss", "more than the others", "at least", "beyond chance"],
+        ["slice", "rows", "bias", "mean loss", "more than the others", "at least", "beyond chance"],
         [
             [
-                code(one.name), f"{one.rows:,}", _figure(one.loss), _figure(one.excess), _figure(one.at_least),
-                "yes" if one.is_certain else "no",
+                code(one.name), f"{one.rows:,}", f"{one.bias:+.3g}", _figure(one.loss), _figure(one.excess),
+                _figure(one.at_least), "yes" if one.is_certain else "no",
             ]
             for one in search.found
         ],
-        ".rrrr",
+        ".rrrrr",
     )  # fmt: skip
 
 
@@ -309,7 +310,7 @@ def _record(card: Card) -> Iterator[str]:
         "function": run.spec.training.function,
         "seed": run.spec.training.seed,
     }
-    yield table(["", ""], [[name, code(value)] for name, value in facts.items() if value not in (None, "")])
+    yield table(["what", "value"], [[name, code(value)] for name, value in facts.items() if value not in (None, "")])
     yield table(["parameter", "value"], [[code(name), code(value)] for name, value in run.trained.parameters.items()])
 
 
@@ -320,4 +321,4 @@ def _interval(found: Interval | None) -> str:
 def _figure(value: float | None) -> str:
     if value is None:
         return "–"
-    return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"
+    return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:#.4g}".rstrip(".")

@@ -101,10 +101,10 @@ def slice_table(run: TrainingRun, report: EvaluationReport) -> "pd.DataFrame":
 
 
 def worst_table(report: EvaluationReport) -> "pd.DataFrame":
-    """Columns: slice, rows, loss, excess, at_least, is_certain; the worst first."""
+    """Columns: slice, rows, bias, loss, excess, at_least, is_certain; the worst first."""
     import pandas as pd
 
-    columns = ["name", "rows", "loss", "excess", "at_least", "is_certain"]
+    columns = ["name", "rows", "bias", "loss", "excess", "at_least", "is_certain"]
     table = pd.DataFrame([[getattr(one, name) for name in columns] for one in report.worst.found], columns=columns)
     return table.rename(columns={"name": "slice"})
 

@@ -218,7 +218,7 @@ def _worst(about: Subject, usable: Predicted, units: Units) -> SliceSearch:
     loss = row_losses(_searched_by(about.model), usable.label, usable.prediction)
     rules = about.model.evaluation
     return find_worst_slices(
-        slice_rows(usable.rows, columns), loss, units,
+        slice_rows(usable.rows, columns), loss, usable.prediction - usable.label, units,
         minimum_rows=rules.minimum_slice_rows, confidence=rules.confidence,
     )  # fmt: skip
 

@@ -25,12 +25,14 @@ _SAME_ROWS = 0.8  # a slice that shares this much with one before it says nothin
 class WorstSlice:
     """A slice whose rows have a greater mean loss than the others.
 
-    excess: by how much. at_least: the lower bound of excess that holds for every slice that was tried at once.
-    is_certain: whether that bound is above 0; else the difference may be chance.
+    bias: its mean prediction less its mean label: whether the model is wrong about it as a whole.
+    excess: by how much its loss is greater. at_least: the lower bound of excess that holds for every slice that was
+    tried at once. is_certain: whether that bound is above 0; else the difference may be chance.
     """
 
     name: str
     rows: int
+    bias: float
     loss: float
     excess: float
     at_least: float
@@ -57,9 +59,12 @@ class _Bounds:
 
 
 def find_worst_slices(
-    slices: Sequence[Slice], loss: "np.ndarray", units: Units, *, minimum_rows: int, confidence: float
-) -> SliceSearch:
-    """Searches the slices and the intersections of two of different columns, over n rows with a loss (n,) each.
+    slices: Sequence[Slice], loss: "np.ndarray", error: "np.ndarray", units: Units, *, minimum_rows: int,
+    confidence: float,
+) -> SliceSearch:  # fmt: skip
+    """Searches the slices and the intersections of two of different columns.
+
+    loss and error (prediction less label): (n,), of n rows. The search is by loss only.
 
     The standard error of a difference counts rows of one unit (see Units) as one observation.
     A slice that leaves fewer than minimum_rows rows outside is not tried either.
@@ -87,7 +92,7 @@ def find_worst_slices(
     own = np.diag(at_least)
     no_news = ~np.eye(len(singles), dtype=bool) & (at_least <= np.maximum(own[:, None], own[None, :]))
     at_least[no_news] = -np.inf  # two conditions that say no more than one of them
-    return SliceSearch(tried, _distinct(singles, found, at_least))
+    return SliceSearch(tried, _distinct(singles, found, at_least, error))
 
 
 def _measure(masks: "np.ndarray", loss: "np.ndarray", units: Units, *, pairs: bool) -> _Bounds:
@@ -126,7 +131,9 @@ def _measure(masks: "np.ndarray", loss: "np.ndarray", units: Units, *, pairs: bo
     return _Bounds(rows, inside + middle, inside - outside, np.sqrt(spread))
 
 
-def _distinct(singles: Sequence[Slice], found: _Bounds, at_least: "np.ndarray") -> tuple[WorstSlice, ...]:
+def _distinct(
+    singles: Sequence[Slice], found: _Bounds, at_least: "np.ndarray", error: "np.ndarray"
+) -> tuple[WorstSlice, ...]:
     """The first MOST_SHOWN by at_least that have an excess, without those of almost the same rows as one before."""
     import numpy as np
 
@@ -142,8 +149,8 @@ def _distinct(singles: Sequence[Slice], found: _Bounds, at_least: "np.ndarray") 
         masks.append(mask)
         name = singles[one].name if one == two else f"{singles[one].name}, {singles[two].name}"
         chosen.append(WorstSlice(
-            name, int(found.rows[one, two]), float(found.loss[one, two]), float(found.excess[one, two]),
-            float(at_least[one, two]), bool(at_least[one, two] > 0),
+            name, int(mask.sum()), float(error[mask].mean()), float(found.loss[one, two]),
+            float(found.excess[one, two]), float(at_least[one, two]), bool(at_least[one, two] > 0),
         ))  # fmt: skip
     return tuple(chosen)
 
