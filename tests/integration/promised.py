@@ -18,7 +18,7 @@ def publish_window(
     enough = labelled >= 200
     about = {
         "model": model, "model_version": version, "window_start": end - timedelta(days=1), "window_end": end,
-        "kind": str(Kind.QUALITY), "column": None, "rows": rows, "labelled_rows": labelled, "as_of": end,
+        "kind": str(Kind.QUALITY), "column": "", "rows": rows, "labelled_rows": labelled, "as_of": end,
         "computed_at": end, "run": "a test",
     }  # fmt: skip
     coverage = {**about, "metric": LABEL_COVERAGE, "value": labelled / rows, "alert": False}

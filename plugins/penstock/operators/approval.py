@@ -129,7 +129,8 @@ class HumanApprovalOperator(HITLOperator):
     def _expired(self, context: Context) -> dict[str, Any]:
         subject = self._subject(context)
         hours = subject.workspace.environment.approval.expires_after_hours
-        answer = Answer(EXPIRED, f"expired: nobody answered within {hours:g} h", "penstock (expired)", None, None)
+        at = to_text((now() + self._time_left(context)).replace(microsecond=0))  # when it ended: each end is kept once
+        answer = Answer(EXPIRED, f"expired: nobody answered within {hours:g} h", "penstock (expired)", None, at)
         self._keep(subject, NoteKind.APPROVAL, answer)
         self._tell(context, NotificationEvent.APPROVAL_EXPIRED, f"{subject.name}: the approval expired", answer.reason)
         return self._result(answer)
