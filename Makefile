@@ -9,6 +9,9 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.penstock-setup
 PENSTOCK := $(BIN)/penstock
 PYTEST := $(BIN)/python -m pytest
+# Two workers, each with services of its own; WORKERS=0 runs in one process.
+WORKERS := 2
+PARALLEL := -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 # The first Python that Penstock runs on (Airflow's and Spark's limits); PYTHON=/path/to/python chooses another.
 PYTHONS := $(or $(PYTHON),python3.12 python3.11 python3 python)
 SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))
@@ -80,15 +83,15 @@ demo: setup ## run the whole loop on the reference project; leaves the stack up
 
 .PHONY: test
 test: setup-libraries ## run every test
-	@$(PYTEST) tests
+	@$(PYTEST) $(PARALLEL) tests
 
 .PHONY: test-unit
 test-unit: setup ## tests without services and data
-	@$(PYTEST) tests/unit
+	@$(PYTEST) -n $(WORKERS) tests/unit
 
 .PHONY: test-integration
 test-integration: setup-libraries ## tests on real Spark, Delta and MLflow
-	@$(PYTEST) tests/integration
+	@$(PYTEST) $(PARALLEL) tests/integration
 
 .PHONY: test-e2e
 test-e2e: setup ## tests of a real Airflow over REST

@@ -20,6 +20,7 @@ from penstock.home import home as state_home
 from penstock.home import read_credentials
 from penstock.lakehouse.small_tables import read
 from penstock.workspace import Workspace
+from tests.conftest import link_jars
 from tests.integration.conftest import free_port
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -89,9 +90,7 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningAirflow
     shutil.copytree(REPOSITORY / "dags", root / "dags")
     shutil.copytree(REPOSITORY / "tests/second_root/include", root / "include")
     (root / "plugins").symlink_to(REPOSITORY / "plugins")
-    jars = REPOSITORY / ".penstock/jars"
-    if jars.is_dir():
-        (home / "jars").symlink_to(jars)
+    link_jars(home)
     settings = {"PENSTOCK_HOME": str(home), "PENSTOCK_ENV": "dev", "PENSTOCK_ROOT": str(root)}
     settings |= {f"PENSTOCK_{name}_PORT": str(free_port()) for name in ("SPARK", "MLFLOW", "AIRFLOW", "SERVING")}
     before = {name: os.environ.get(name) for name in settings}

@@ -11,6 +11,7 @@ import pytest
 
 from penstock.spec.environment import OnlineStoreKind, OnlineStoreSpec
 from penstock.workspace import Connections, Workspace
+from tests.conftest import link_jars
 from tests.integration.plant import make_plant, plant, trained
 
 __all__ = ["make_plant", "plant", "trained"]
@@ -33,9 +34,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connections]:
         yield Workspace.open("dev", REPOSITORY).resolved
         return
     home = tmp_path_factory.mktemp("stack")
-    jars = Path(os.environ.get("PENSTOCK_HOME", REPOSITORY / ".penstock")) / "jars"
-    if jars.is_dir():
-        (home / "jars").symlink_to(jars)
+    link_jars(home)
     settings = {"PENSTOCK_HOME": str(home), "PENSTOCK_ENV": "dev"}
     settings |= {f"PENSTOCK_{name}_PORT": str(free_port()) for name in ("SPARK", "MLFLOW", "AIRFLOW", "SERVING")}
     before = {name: os.environ.get(name) for name in settings}

@@ -18,8 +18,9 @@ import httpx
 import psutil
 import pytest
 
-from penstock.home import Credentials, read_credentials, root
+from penstock.home import Credentials, read_credentials
 from penstock.stack.leftovers import PROGRAM_VARIABLE, find_processes
+from tests.conftest import REPOSITORY, link_jars
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -47,7 +48,7 @@ class Stack:
             "PENSTOCK_HOME": str(home),
             "PENSTOCK_ENV": "dev",
             "PENSTOCK_AIRFLOW__CORE__DAGS_FOLDER": str(dags),
-            "PYTHONPATH": str(root() / "plugins"),
+            "PYTHONPATH": str(REPOSITORY / "plugins"),
         }
 
     def command(self, *arguments: str, fails: bool = False) -> str:
@@ -86,13 +87,6 @@ class Stack:
         return main
 
 
-def link_known_jars(home: Path) -> None:
-    """Spare the download when the default state folder has the jars already."""
-    known_jars = root() / ".penstock" / "jars"
-    if known_jars.is_dir():
-        (home / "jars").symlink_to(known_jars)
-
-
 ALL_UP = {"spark": "up", "mlflow": "up", "airflow": "up"}
 
 
@@ -101,7 +95,7 @@ def stack(tmp_path_factory) -> Iterator[Stack]:
     home = tmp_path_factory.mktemp("stack")
     dags = tmp_path_factory.mktemp("dags")
     shutil.copy(Path(__file__).parent / "stack_dags" / "sleeper.py", dags)
-    link_known_jars(home)
+    link_jars(home)
     stack = Stack(home, dags)
     assert set(stack.states().values()) == {"down"}
     stack.command("up")
@@ -280,7 +274,7 @@ def test_a_second_stack_runs_beside_it(stack, tmp_path):
 
 def test_a_service_that_cannot_start_shows_why(tmp_path):
     stack = Stack(tmp_path, tmp_path)
-    link_known_jars(tmp_path)
+    link_jars(tmp_path)
     stack.variables["PENSTOCK_SPARK_MEMORY"] = "64m"
     message = stack.command("up", "spark", fails=True)
     assert "spark did not come up" in message
