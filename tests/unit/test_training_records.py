@@ -1,0 +1,57 @@
+"""What training hands on: the matrix of features, and the record of how a model was made."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from penstock.features.training_set import TrainingSet
+from penstock.training import Block, TrainingError
+from penstock.training.blocks import Boundaries, RowCounts
+from penstock.training.trained_model import TrainedModel, Tuning
+
+
+def block() -> Block:
+    features = pd.DataFrame({
+        "channel": pd.Categorical(["web", None, "app"], categories=["app", "shop", "web"]),
+        "amount": [1.5, 2.0, np.nan],
+    })  # fmt: skip
+    return Block(features, np.array([0.0, 1.0, 0.0]), pd.Series(pd.date_range("2024-01-01", periods=3, tz="UTC")))
+
+
+def test_a_matrix_holds_numbers_positions_of_categories_and_nan_for_null():
+    matrix = block().matrix()
+    assert matrix.dtype == np.float32
+    np.testing.assert_array_equal(matrix, np.array([[2, 1.5], [np.nan, 2], [0, np.nan]], dtype="float32"))
+
+
+def test_a_matrix_leaves_the_block_as_it_was():
+    found = block()
+    found.matrix()[:] = 0
+    pd.testing.assert_frame_equal(found.features, block().features)
+
+
+def test_only_spark_models_get_spark_data_frames():
+    with pytest.raises(TrainingError, match=r"only where training.flavor is spark"):
+        block().spark()
+
+
+def record(tuning: Tuning) -> TrainedModel:
+    return TrainedModel(
+        "run", "models:/m-1", "shop", "late", "2024-04-01T00:00:00Z", "2024-03-18T00:00:00Z", {"tune_rmse": 1.0},
+        {"depth": 3}, TrainingSet("shop.t", 0, "/t", "", {}, 3, "", "", None), Boundaries("a", "b", "c"),
+        RowCounts(1, 1, 1), None, 0.5, tuning,
+    )  # fmt: skip
+
+
+def test_a_record_survives_json():
+    made = record(Tuning("wide", 3, 40, 17, 3, "the minutes were over"))
+    assert TrainedModel.from_dict(json.loads(json.dumps(made.to_dict()))) == made
+
+
+def test_a_record_from_before_tuning_was_recorded_can_be_read():
+    values = record(Tuning()).to_dict()
+    for name in ("tuning", "sampling"):
+        del values[name]
+    assert TrainedModel.from_dict(values) == record(Tuning())
