@@ -99,7 +99,7 @@ test-e2e: setup ## tests of a real Airflow over REST
 
 .PHONY: test-faults
 test-faults: setup ## kill training, promotion, tasks and services at random moments (long; KILLS=, TASKS=, RESTARTS=, SEED=)
-	@KILLS=$${KILLS:-100} TASKS=$${TASKS:-20} RESTARTS=$${RESTARTS:-20} $(PYTEST) tests/faults tests/faults/tasks_in_airflow.py -s --timeout 0
+	@KILLS=$${KILLS:-100} TASKS=$${TASKS:-20} RESTARTS=$${RESTARTS:-20} $(PYTEST) tests/faults/functions.py tests/faults/tasks_in_airflow.py -s --timeout 0
 
 .PHONY: test-compose
 test-compose: setup ## build the image and test the stack in containers (needs Docker; not part of `make test`)

@@ -1,7 +1,7 @@
 """The functions of training and promotion are killed at random moments; MLflow and Spark restarted under them.
 
-A bounded share runs with all other tests. `make test-faults` runs it in full; what was killed where is printed, and
-kept in FAULTS_LOG (a file), from which an interrupted run goes on.
+Part of `make test-faults`; tests/integration/test_registry.py and test_killed.py kill a bounded number of times with all
+other tests. What was killed where is printed, and kept in FAULTS_LOG (a file), from which an interrupted run goes on.
 """
 
 import json
@@ -24,7 +24,7 @@ from tests.faults.invariants import never_empty, violations
 from tests.integration.conftest import stack  # noqa: F401
 from tests.integration.refreshing import copy_root, moment, refresh
 
-KILLS, RESTARTS = int(os.environ.get("KILLS", "10")), int(os.environ.get("RESTARTS", "1"))
+KILLS, RESTARTS = int(os.environ.get("KILLS", "10")), int(os.environ.get("RESTARTS", "2"))
 SEED = int(os.environ.get("SEED", "3"))
 KILLS_BEFORE_A_RUN = 4
 PROJECT, MODEL, BEGIN = "wind_parks", "energy", "2024-02-12"
