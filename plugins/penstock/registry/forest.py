@@ -12,7 +12,7 @@ from typing import Any
 from penstock.registry.methods import ALL_ROWS
 
 Row = Mapping[str, Any]
-LABELS, PLOT, FIGURES, LINE, MARGIN = 250, 300, 230, 22, 8  # pixels
+LABELS, PLOT, FIGURES, LINE, MARGIN = 250, 300, 300, 22, 8  # pixels
 _COLOURS = {"pass": "#2f855a", "warn": "#b7791f", "fail": "#c53030"}
 _QUIET = "#718096"
 _MOST_ROWS = 80
