@@ -11,7 +11,9 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 
 from penstock.errors import TableError
+from penstock.features.inputs import open_input
 from penstock.features.known import KNOWN_AT, KNOWN_UNTIL, history_name
+from penstock.features.point_in_time import BROADCAST_CELLS, join_features, matched
 from penstock.features.training_set import read_training_set, rebuild_training_set, training_set_of
 from penstock.spec.project import Lookup
 from penstock.workspace import Workspace
@@ -292,6 +294,62 @@ def test_the_hash_does_not_depend_on_the_order_of_rows(workspace: Workspace) -> 
         for frame in (entities, entities.sample(frac=1, random_state=1), entities.drop(index=7))
     ]
     assert hashes[0] == hashes[1] != hashes[2]
+
+
+def test_sent_to_every_worker_or_shuffled_the_rows_are_those_of_duckdb(workspace: Workspace) -> None:
+    draws = np.random.default_rng(6)
+    parks = feature_rows(draws, 60, {"park": ["a", "b", "c", None]})
+    turbines = feature_rows(draws, 3_000, {"park": ["a", "b", "c", None], "turbine": [-1, 0, 2**40]})
+    turbines["number"] = draws.integers(-(2**60), 2**60, len(turbines))
+    turbines["since"] = [
+        None if number % 3 == 0 else at for number, at in zip(turbines["number"], turbines["event_time"], strict=True)
+    ]
+    put(workspace, "parks", parks)
+    put(workspace, "turbines", turbines)
+    entities = entity_rows(draws, 2_000)
+    entities["turbine"] = draws.choice([-1, 0, 5, 2**40], len(entities))
+    put(workspace, "asked", entities, event_time=AT)
+    lookups = [
+        Lookup(table="turbines", keys={"turbine": "turbine", "park": "park"}, features=["value", "number", "since"],
+               rename={"value": "newest"}, max_age=timedelta(hours=9), offset=timedelta(hours=1)),
+        Lookup(table="parks", keys={"park": "lower(upper(park))"}, features=["value", "word"], defaults={"word": "-"}),
+    ]  # fmt: skip
+    names = ["row", "newest", "number", "since", "value", "word", matched(0), matched(1)]
+    tables = {name: open_input(workspace, PROJECT, name) for name in ("asked", "parks", "turbines")}
+    expected = by_duckdb(entities, turbines, parks)
+    assert 100 < sum(row["newest"] is not None for row in expected) < len(entities)
+    with workspace.spark() as spark:
+        spark.conf.set("spark.sql.autoBroadcastJoinThreshold", -1)  # what is not marked to be sent is shuffled
+        for cells in (BROADCAST_CELLS, 0):
+            rows = tables["asked"].read(spark, AS_OF)
+            found = join_features(
+                spark, rows, lookups, tables, AS_OF, keep=["row"], time=AT, broadcast_cells=cells
+            )  # fmt: skip
+            assert found.columns == names
+            plain = found.selectExpr("* EXCEPT (since)", "unix_micros(since) AS since")
+            assert plain.toArrow().select(names).sort_by("row").to_pylist() == expected
+            assert ("BroadcastExchange" in found._explain_string()) == (cells > 0)
+
+
+def by_duckdb(entities: pd.DataFrame, turbines: pd.DataFrame, parks: pd.DataFrame) -> list[dict]:
+    """The reference: DuckDB's ASOF JOIN."""
+    import duckdb
+
+    db = duckdb.connect()
+    db.execute("SET TimeZone = 'UTC'")
+    for name, frame in (("e", entities), ("t", turbines), ("p", parks)):
+        times = frame.select_dtypes("datetimetz").columns
+        micros = frame.assign(**{column: frame[column].dt.as_unit("us") for column in times})
+        db.register(name, pa.Table.from_pandas(micros, preserve_index=False))
+    recent = f"e.{AT} - INTERVAL 1 HOUR - t.event_time <= INTERVAL 9 HOUR"
+    found = db.execute(
+        f"SELECT e.row, CASE WHEN {recent} THEN t.value END AS newest, CASE WHEN {recent} THEN t.number END AS number, "
+        f"CASE WHEN {recent} THEN epoch_us(t.since) END AS since, p.value, coalesce(p.word, '-') AS word, "
+        f"coalesce({recent}, false) AS {matched(0)}, p.event_time IS NOT NULL AS {matched(1)} FROM e ASOF LEFT JOIN t "
+        f"ON e.park = t.park AND e.turbine = t.turbine AND e.{AT} - INTERVAL 1 HOUR >= t.event_time "
+        f"ASOF LEFT JOIN p ON e.park = p.park AND e.{AT} >= p.event_time ORDER BY e.row"
+    )
+    return found.to_arrow_table().to_pylist()
 
 
 def good_entities() -> pd.DataFrame:

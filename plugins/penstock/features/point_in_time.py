@@ -32,13 +32,14 @@ _ENTITY_BUCKET = "__entity_bucket"
 _ROWS_IN_A_BUCKET = 8
 _LARGEST_EXPANSION = 16
 _OUTLIERS = 0.01
-_BROADCAST_CELLS = 8_000_000
+BROADCAST_CELLS = 8_000_000
 _INTEGERS = {"tinyint", "smallint", "int", "bigint"}
 
 
 def join_features(
     spark: "SparkSession", entities: "DataFrame", lookups: Sequence[Lookup], tables: dict[str, InputTable],
     as_of: datetime, *, keep: Sequence[str] | None = None, time: str = PREDICTION_TIME, as_known: bool = False,
+    broadcast_cells: int = BROADCAST_CELLS,
 ) -> "DataFrame":  # fmt: skip
     """Adds each lookup's features to entity rows whose moments are in the column `time`.
 
@@ -46,6 +47,8 @@ def join_features(
     output names (null, or the lookup's default, where there is no value, or none within its max_age), and for
     the lookup number i whether a row was found, as `matched(i)`. With `as_known` only row versions count that were
     known at the moment of the lookup; `tables` then also holds the tables of old versions (`<table>_history`).
+    broadcast_cells: how many values (rows, each in its buckets, times columns) a feature side may have to be sent to
+    every worker; with a larger one both sides are shuffled.
 
     Raises TableError for a column that a table lacks and for a key of another type.
     """
@@ -66,7 +69,7 @@ def join_features(
         _FeatureSide.of(spark, number, lookup, tables, as_of, kinds, as_known) for number, lookup in enumerate(lookups)
     ]
     for side, grid in zip(sides, _grids(sides), strict=True):
-        joined = side.join(joined, grid, time)
+        joined = side.join(joined, grid, time, broadcast_cells)
     looked_up = [lookup.output_name(name) for lookup in lookups for name in lookup.features]
     return joined.select(*map(quote, [*kept, *looked_up]), *map(matched, range(len(lookups))))
 
@@ -128,13 +131,13 @@ class _FeatureSide:
         )  # fmt: skip
         return cls(number, lookup, types, spans)
 
-    def join(self, entities: "DataFrame", grid: "_Grid", time: str) -> "DataFrame":
+    def join(self, entities: "DataFrame", grid: "_Grid", time: str, broadcast_cells: int) -> "DataFrame":
         """Entity rows with the features and whether a row was found."""
         from pyspark.sql.connect import functions as F
 
         buckets = F.sequence(grid.bucket(F.col(FROM)), grid.last_bucket(F.col(UNTIL)))
         right = self.spans.select("*", F.explode(buckets).alias(_BUCKET))
-        if grid.rows * (len(self.lookup.keys) + len(self.lookup.features) + 3) <= _BROADCAST_CELLS:
+        if grid.rows * (len(self.lookup.keys) + len(self.lookup.features) + 3) <= broadcast_cells:
             right = F.broadcast(right)
         moment = F.col(quote(time)) - F.expr(f"INTERVAL {int(self.lookup.offset.total_seconds())} SECOND")
         left = entities.withColumn(_AT, moment).withColumn(_ENTITY_BUCKET, grid.bucket(F.col(_AT)))
