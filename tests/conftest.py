@@ -13,6 +13,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 SERIAL = "e2e"  # one Airflow for all of its tests
 
 
+@pytest.hookimpl(tryfirst=True)  # before the workers read the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Of several workers one has all end-to-end tests, first since they take longest; a file of the others is one's."""
     for item in items:

@@ -10,10 +10,10 @@ A feature row with the prediction time itself counts (event_time <= prediction t
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import reduce
 from typing import TYPE_CHECKING
 
 from penstock.errors import TableError
+from penstock.features.grids import Grid, grid_by_spark, grid_here
 from penstock.features.inputs import InputTable, quote
 from penstock.features.known import history_name
 from penstock.features.validity import FROM, UNTIL, valid_rows, valid_versions
@@ -29,9 +29,6 @@ PREDICTION_TIME = "prediction_time"
 _AT = "__at"
 _BUCKET = "__bucket"
 _ENTITY_BUCKET = "__entity_bucket"
-_ROWS_IN_A_BUCKET = 8
-_LARGEST_EXPANSION = 16
-_OUTLIERS = 0.01
 BROADCAST_CELLS = 8_000_000
 _INTEGERS = {"tinyint", "smallint", "int", "bigint"}
 
@@ -68,8 +65,8 @@ def join_features(
     sides = [
         _FeatureSide.of(spark, number, lookup, tables, as_of, kinds, as_known) for number, lookup in enumerate(lookups)
     ]
-    for side, grid in zip(sides, _grids(sides), strict=True):
-        joined = side.join(joined, grid, time, broadcast_cells)
+    for side in sides:
+        joined = side.join(joined, time, broadcast_cells)
     looked_up = [lookup.output_name(name) for lookup in lookups for name in lookup.features]
     return joined.select(*map(quote, [*kept, *looked_up]), *map(matched, range(len(lookups))))
 
@@ -104,6 +101,7 @@ class _FeatureSide:
     lookup: Lookup
     types: dict[str, "DataType"]
     spans: "DataFrame"
+    grid: Grid
 
     @classmethod
     def of(
@@ -119,8 +117,8 @@ class _FeatureSide:
         rows = table.read(spark, as_of)
         types = {field.name: field.dataType for field in rows.schema.fields}
         _require_types(kinds, types, number, lookup, table)
+        history = tables.get(history_name(lookup.table)) if as_known else None
         if as_known:
-            history = tables.get(history_name(lookup.table))
             old = history.read(spark, as_of) if history is not None else None
             spans = valid_versions(rows, old, keys, time)
         else:
@@ -129,12 +127,14 @@ class _FeatureSide:
             *(F.col(quote(name)).alias(f"__k{place}") for place, name in enumerate(keys)), FROM, UNTIL,
             *(F.col(quote(name)).alias(f"__v{place}") for place, name in enumerate(lookup.features)),
         )  # fmt: skip
-        return cls(number, lookup, types, spans)
+        grid = grid_here([table, *([history] if history is not None else [])], keys, as_of)
+        return cls(number, lookup, types, spans, grid or grid_by_spark(spans, len(keys)))
 
-    def join(self, entities: "DataFrame", grid: "_Grid", time: str, broadcast_cells: int) -> "DataFrame":
+    def join(self, entities: "DataFrame", time: str, broadcast_cells: int) -> "DataFrame":
         """Entity rows with the features and whether a row was found."""
         from pyspark.sql.connect import functions as F
 
+        grid = self.grid
         buckets = F.sequence(grid.bucket(F.col(FROM)), grid.last_bucket(F.col(UNTIL)))
         right = self.spans.select("*", F.explode(buckets).alias(_BUCKET))
         if grid.rows * (len(self.lookup.keys) + len(self.lookup.features) + 3) <= broadcast_cells:
@@ -170,76 +170,6 @@ def _limited(spans: "DataFrame", max_age: timedelta | None, time: str) -> "DataF
     micros = max_age // timedelta(microseconds=1) + 1
     expiry = F.timestamp_micros(F.unix_micros(F.col(quote(time))) + F.lit(micros))
     return spans.withColumn(UNTIL, F.least(F.col(UNTIL), expiry)).where(f"{FROM} < {UNTIL}")
-
-
-@dataclass(frozen=True)
-class _Grid:
-    """Buckets of time: as many as give some two rows for each feature row.
-
-    width: microseconds. first, last: the outer buckets, which also hold what lies beyond them. rows: how
-    many there are, about, after each feature row stands in all of its buckets.
-    """
-
-    width: int
-    first: int
-    last: int
-    rows: int
-
-    @classmethod
-    def of(cls, rows: int, keys: int, most: int, low: int, high: int) -> "_Grid":
-        """The grid for so many rows of so many keys between two moments, of which one key has `most`.
-
-        The width is what a key's rows are apart on average, and less (down to 16 rows for each feature row) where
-        one key has many more rows than others.
-        """
-        reach = max(high - low, 1)
-        spacing = reach * keys / rows
-        width = max(1, int(max(min(spacing, _ROWS_IN_A_BUCKET * reach / most), spacing / _LARGEST_EXPANSION)))
-        return cls(width, low // width, high // width, rows + int(reach / width * keys))
-
-    def bucket(self, moment: "Column") -> "Column":
-        """The bucket of a moment."""
-        from pyspark.sql.connect import functions as F
-
-        number = F.floor(F.unix_micros(moment) / F.lit(self.width)).cast("bigint")
-        return F.least(F.greatest(number, F.lit(self.first)), F.lit(self.last)).cast("bigint")
-
-    def last_bucket(self, until: "Column") -> "Column":
-        """The last bucket of a span that ends at `until`; null: never."""
-        from pyspark.sql.connect import functions as F
-
-        return F.when(until.isNull(), F.lit(self.last).cast("bigint")).otherwise(self.bucket(until))
-
-
-def _grids(sides: Sequence[_FeatureSide]) -> list[_Grid]:
-    """The grid of each feature side, found by one query.
-
-    The outermost hundredth of the times does not count: one row of 1970 for each key would make all buckets
-    too wide.
-    """
-    from pyspark.sql.connect import functions as F
-    from pyspark.sql.connect.window import Window
-
-    measured = []
-    for side in sides:
-        of_key = Window.partitionBy(*(f"__k{place}" for place in range(len(side.lookup.keys))))
-        sizes = side.spans.select(F.unix_micros(FROM).alias("at"), F.count(F.lit(1)).over(of_key).alias("n"))
-        bounds = F.percentile_approx("at", [_OUTLIERS, 1 - _OUTLIERS], 1000)
-        measured.append(
-            sizes.agg(
-                F.lit(side.number).alias("number"), F.count(F.lit(1)).alias("rows"),
-                F.sum(1 / F.col("n")).alias("keys"),
-                F.max("n").alias("most"), bounds.alias("bounds"),
-            )
-        )  # fmt: skip
-    if not measured:
-        return []
-    union = reduce(lambda one, other: one.unionByName(other), measured)
-    found = sorted(union.collect(), key=lambda row: row["number"])
-    return [
-        _Grid.of(row["rows"], round(row["keys"]), row["most"], *row["bounds"]) if row["rows"] else _Grid(1, 0, 0, 0)
-        for row in found
-    ]
 
 
 def _require(table: InputTable, wanted: list[str]) -> None:
