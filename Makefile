@@ -11,7 +11,7 @@ PENSTOCK := $(BIN)/penstock
 PYTEST := $(BIN)/python -m pytest
 # Two workers, each with services of its own; WORKERS=0 runs in one process.
 WORKERS := 2
-PARALLEL := -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
+PARALLEL := -n $(WORKERS) --dist loadscope --no-loadscope-reorder
 # The first Python that Penstock runs on (Airflow's and Spark's limits); PYTHON=/path/to/python chooses another.
 PYTHONS := $(or $(PYTHON),python3.12 python3.11 python3 python)
 SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))

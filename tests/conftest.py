@@ -3,8 +3,10 @@
 import fcntl
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("MPLBACKEND", "Agg")
@@ -13,13 +15,16 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 SERIAL = "e2e"  # one Airflow for all of its tests
 
 
-@pytest.hookimpl(tryfirst=True)  # before the workers read the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Of several workers one has all end-to-end tests, first since they take longest; a file of the others is one's."""
-    for item in items:
-        folder, *_ = item.path.relative_to(REPOSITORY / "tests").parts
-        item.add_marker(pytest.mark.xdist_group(SERIAL if folder == SERIAL else str(item.path)))
-    items.sort(key=lambda item: REPOSITORY / "tests" / SERIAL not in item.path.parents)
+class PackagesAndFiles(LoadScopeScheduling):
+    """One worker gets all end-to-end tests, since they share an Airflow; of the others each file is one worker's."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return SERIAL if nodeid.startswith(f"tests/{SERIAL}/") else nodeid.partition("::")[0]
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    """Shares out tests by what they need together."""
+    return PackagesAndFiles(config, log)
 
 
 def link_jars(home: Path) -> None:
