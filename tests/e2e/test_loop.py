@@ -93,7 +93,7 @@ def test_the_same_version_cannot_be_under_way_twice(airflow: RunningAirflow) -> 
 def test_a_promotion_without_a_version_fails_at_once_and_says_what_to_give(airflow: RunningAirflow) -> None:
     run = airflow.run(f"{MODEL}.model_promotion", {})
     assert run.state == "failed"
-    assert "model_version" in _log(airflow, run, "compliance_check")
+    assert "model_version" in _log(airflow, run, "admit")
 
 
 def test_a_rejected_version_is_archived_and_production_stays(airflow: RunningAirflow, table: Table) -> None:
@@ -230,7 +230,8 @@ def test_when_the_turbines_turn_it_retrains_and_the_new_version_waits_for_a_pers
     airflow.settle(since)
     assert _production_rows(table)["version"].tolist() == [1, 2, 1, 3]
     versions = table("model_comparisons").query(
-        "candidate_version == 3 and production_version == 1 and metric == 'rmse'"
+        "candidate_version == 3 and reference == 'production' and method == 'holdout' and slice == 'all' "
+        "and metric == 'rmse'"
     )
     assert len(versions) == 1
     assert (versions["candidate_value"] < versions["reference_value"]).all()

@@ -242,7 +242,8 @@ class Plant:
         import mlflow
 
         api, found = mlflow.MlflowClient(), self.trained.versions[name]
-        given = {"tags": dict(found.tags), "description": found.description, **changes}
+        inputs = found.tags["penstock.inputs"].replace(f'"{self.trained.project}.', f'"{self.project}.')
+        given = {"tags": {**found.tags, "penstock.inputs": inputs}, "description": found.description, **changes}
         source = source or found.source
         made = api.create_model_version(
             f"{self.project}.{MODEL}", source, run_id=run_id or found.run_id,

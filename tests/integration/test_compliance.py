@@ -185,7 +185,9 @@ def test_a_candidate_of_an_unknown_model_or_project_has_a_verdict_that_says_what
     ):
         name, api = f"{project}.{model}", mlflow.MlflowClient()
         api.create_registered_model(name)
-        version = int(api.create_model_version(name, plant.trained.versions["second"].source).version)
+        source = plant.trained.versions["second"].source
+        made = api.create_model_version(name, source, model_id=source.removeprefix("models:/"))
+        version = int(made.version)
         try:
             verdict = check_compliance(plant.workspace, project, model, version, SECOND)
             assert checks(verdict) == {"project": "fail"}

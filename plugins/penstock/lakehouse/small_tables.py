@@ -215,15 +215,32 @@ def read_arrow(
     columns: list[str] | None = None,
     filters: list[tuple[str, str, Any]] | None = None,
 ) -> "pa.Table":
-    """As `read`, as an Arrow table."""
-    from deltalake import DeltaTable
+    """As `read`, as an Arrow table.
 
-    table = DeltaTable(path, version=version)
-    return table.to_pyarrow_table(columns=columns, filters=filters, filesystem=_local_files(path))
+    Conditions on texts are looked at after reading: deltalake's merges and compactions write texts as string views,
+    which Arrow's scanner does not compare with a text (ArrowNotImplementedError, where a file holds several values).
+    """
+    from pyarrow.parquet import filters_to_expression
+
+    dataset = open_dataset(path, version)
+    texts = [part for part in filters or () if _is_text(dataset.schema.field(part[0]).type)]
+    others = [part for part in filters or () if part not in texts]
+    wanted = dataset.schema.names if columns is None else list(columns)
+    rows = dataset.to_table(
+        columns=list(dict.fromkeys([*wanted, *(part[0] for part in texts)])),
+        filter=filters_to_expression(others) if others else None,
+    )
+    return (rows.filter(filters_to_expression(texts)) if texts else rows).select(wanted)
 
 
-def open_dataset(path: str, version: int) -> "Dataset":
-    """A table at a version as an Arrow dataset: its rows are read when they are asked for, file by file."""
+def _is_text(kind: "pa.DataType") -> bool:
+    from pyarrow import types
+
+    return types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)
+
+
+def open_dataset(path: str, version: int | None) -> "Dataset":
+    """A table at a version (or now) as an Arrow dataset: its rows are read when they are asked for, file by file."""
     from deltalake import DeltaTable
 
     return DeltaTable(path, version=version).to_pyarrow_dataset(filesystem=_local_files(path))

@@ -165,7 +165,9 @@ def remove_stale(path: str, scope: Scope, rows: list[dict[str, Any]], commit: Co
 
 
 def _stale(table: "DeltaTable", scope: Scope, rows: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
-    found = table.to_pyarrow_table(columns=list(_KEYS), filters=[("model", "=", scope.model)]).to_pandas()
+    # compared after reading: a scanner does not compare the string views that merges write
+    everybody = table.to_pyarrow_table(columns=list(dict.fromkeys([*_KEYS, "model"]))).to_pandas()
+    found = everybody.loc[everybody["model"] == scope.model, list(_KEYS)]
     kept = {tuple(row[key] for key in _KEYS) for row in rows}
     return [
         key
