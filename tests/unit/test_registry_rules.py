@@ -50,6 +50,16 @@ def test_a_smaller_error_rate_asks_for_more():
     assert not Demand("d", "o", 0.0, 0.01).holds(found(0.2))
 
 
+def test_where_nothing_need_be_shown_the_figures_on_the_rows_decide() -> None:
+    unsure = found(0.2, 10.0)
+    assert not Demand("d", "o", 0.0, 0.05).holds(unsure)
+    demand = Demand("d", "o", 0.0, 0.05, shown=False)
+    assert demand.holds(unsure)
+    worse = demand.check(found(-0.2, 10.0), 500, {})
+    assert worse.outcome is Outcome.FAIL
+    assert "wanted: better by more than 0 on these rows: it is not" in worse.detail
+
+
 def test_a_failing_check_tells_worse_from_not_shown():
     demand = demand_on_production(Promotion(metric="log_loss"), "version 3")
     assert demand.check(found(0.5), 900, {}).outcome is Outcome.PASS

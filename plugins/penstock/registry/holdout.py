@@ -17,6 +17,7 @@ from penstock.registry.rules import (
     not_worse,
 )
 from penstock.registry.slice_comparison import compare_slices
+from penstock.spec.project import PromotionRule
 from penstock.training.differences import Difference, difference
 from penstock.training.metrics import evaluate_metrics, metric_names
 
@@ -27,13 +28,16 @@ PRODUCTION, HEURISTIC = "production", "heuristic"
 
 
 def against_heuristic(contest: Contest) -> Finding:
-    """The candidate must be shown to be better than the heuristic.
+    """The candidate must be better than the heuristic: shown to be, or under `rule: non_inferior` on these rows.
 
     Where the heuristic alone decides (there is no production, or none that can be asked), by more than `better_by`,
     and the candidate must hold `first_bounds`.
     """
     rule, alone = contest.model.promotion, contest.rows.production is None
-    demand = Demand("better than heuristic", "the heuristic", max(rule.better_by, 0.0) if alone else 0.0, rule.alpha)
+    demand = Demand(
+        "better than heuristic", "the heuristic", max(rule.better_by, 0.0) if alone else 0.0, rule.alpha,
+        shown=rule.rule is PromotionRule.SUPERIOR,
+    )  # fmt: skip
     measured = _measure(contest, HEURISTIC, contest.heuristic, {rule.metric: demand})
     checks = [_enough(contest), *_judged(contest, HEURISTIC, measured, {rule.metric: demand})]
     if alone:

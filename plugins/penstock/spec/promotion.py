@@ -84,8 +84,8 @@ class Promotion(Spec):
     has trained on: at least `minimum_rows`. Differences have intervals by a paired bootstrap of `resampling`
     units; `alpha` is the chance of being let in wrongly. `rule: superior` wants the candidate's `metric` shown
     to be better by more than `better_by`; `rule: non_inferior`, for retraining with fresh data, wants it shown
-    to be worse by at most `not_worse_by`. Either way it must be shown to be better than `heuristic`, and the
-    first version must hold every bound of `first_bounds`.
+    to be worse by at most `not_worse_by`. Either way it must be better than `heuristic` (under `superior` shown to
+    be), and the first version must hold every bound of `first_bounds`.
     """
 
     metric: str = Field(description="by which versions are compared: a built-in metric or one of training.metrics")
