@@ -21,8 +21,9 @@ from penstock.registry.candidates import load_version
 from penstock.registry.client import RegisteredModel
 from penstock.registry.differences import Compared, check_metrics, check_predictions, check_surroundings
 from penstock.training.errors import ScoringError, TrainingError
+from penstock.training.loading import recorded_rows, where_it_lies
 from penstock.training.origins import NOT_IN_GIT
-from penstock.training.refit import all_rows, recorded_rows, refit, where_it_lies
+from penstock.training.refit import all_rows, refit
 from penstock.training.surroundings import FILE_NAME as SURROUNDINGS
 from penstock.training.surroundings import Surroundings
 from penstock.training.trained_model import FILE_NAME, TrainedModel

@@ -5,7 +5,7 @@ any size is sampled without holding it.
 """
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,8 @@ from penstock.spec.environment import Limits
 from penstock.spec.project import Sampling, Training
 from penstock.training.blocks import PREDICTION_TIME, Boundaries, Split, split
 from penstock.training.errors import TrainingError
+from penstock.training.trained_model import TrainedModel
+from penstock.workspace import Workspace
 
 if TYPE_CHECKING:
     import numpy as np
@@ -66,6 +68,17 @@ def load_split(
         frame = _take(dataset, _chosen(dataset, boundaries, limit, kept))
         logger.info("%s: %s of %s rows, %s", table, f"{len(frame):,}", f"{total:,}", limit.sampling)
     return split(in_order(frame, PREDICTION_TIME), boundaries)
+
+
+def recorded_rows(workspace: Workspace, trained: TrainedModel, training_set: TrainingSet) -> Split:
+    """The blocks that a recorded model was trained with, read from `training_set`."""
+    limit = RowLimit(trained.newest_rows, Sampling(trained.sampling), trained.tuning.seed)
+    return load_split(training_set, trained.boundaries, limit, workspace.environment.limits.training_memory_gb)
+
+
+def where_it_lies(workspace: Workspace, training_set: TrainingSet) -> TrainingSet:
+    """A recorded training set with the place that its table has in this workspace."""
+    return replace(training_set, path=workspace.addresses.readable(training_set.table))
 
 
 def check_memory(table: str, rows: int, width: float, memory_gb: float | None, columns: list[str]) -> None:

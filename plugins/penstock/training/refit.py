@@ -1,14 +1,11 @@
 """Fits a recorded model again: the same rows, parameters and seed, once, without a trace in MLflow."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from penstock.features.training_set import TrainingSet
-from penstock.spec.project import Sampling
 from penstock.training.blocks import LABEL, Fold, Split, folds
 from penstock.training.feature_columns import fit_columns
 from penstock.training.fitting import Fitter, FittingFold
-from penstock.training.loading import RowLimit, load_split
 from penstock.training.metrics import evaluate_metrics
 from penstock.training.predictors import predict
 from penstock.training.spark_ml import learning_side
@@ -32,12 +29,6 @@ class Refitted:
     predictions: "np.ndarray"
     hold_out: dict[str, float]
     tuned: float | None
-
-
-def recorded_rows(workspace: Workspace, trained: TrainedModel, training_set: TrainingSet) -> Split:
-    """The blocks that a recorded model was trained with, read from `training_set`."""
-    limit = RowLimit(trained.newest_rows, Sampling(trained.sampling), trained.tuning.seed)
-    return load_split(training_set, trained.boundaries, limit, workspace.environment.limits.training_memory_gb)
 
 
 def all_rows(split: Split) -> "pd.DataFrame":
@@ -68,8 +59,3 @@ def refit(workspace: Workspace, trained: TrainedModel, split: Split) -> Refitted
     label = split.hold_out[LABEL].to_numpy(dtype="float64")
     found = evaluate_metrics(project, spec, label, predictions[len(predictions) - held :])
     return Refitted(predictions, found.values, fitted.value)
-
-
-def where_it_lies(workspace: Workspace, training_set: TrainingSet) -> TrainingSet:
-    """A recorded training set with the place that its table has in this workspace."""
-    return replace(training_set, path=workspace.addresses.readable(training_set.table))

@@ -6,7 +6,7 @@ import logging
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,10 +15,10 @@ import penstock
 from penstock.features.training_set import TrainingSet
 from penstock.lakehouse.records import code_version
 from penstock.spec.loading import LoadedProject
-from penstock.spec.project import Model, Sampling
+from penstock.spec.project import Model
 from penstock.training.blocks import Split
 from penstock.training.errors import TrainingError
-from penstock.training.loading import RowLimit, load_split
+from penstock.training.loading import recorded_rows, where_it_lies
 from penstock.training.mlflow_client import outages, quiet
 from penstock.training.origins import NOT_IN_GIT, origin_tags
 from penstock.training.scoring import Scorer, load_scorer_from
@@ -158,10 +158,8 @@ class TrainingRun:
     @cached_property
     def split(self) -> Split:
         """The blocks that the model was trained with, read again from the recorded table version."""
-        trained, kept = self.trained, self.trained.training_set
-        here = replace(kept, path=self.workspace.addresses.readable(kept.table))
-        limit = RowLimit(trained.newest_rows, Sampling(trained.sampling), trained.tuning.seed)
-        return load_split(here, trained.boundaries, limit, self.workspace.environment.limits.training_memory_gb)
+        here = where_it_lies(self.workspace, self.trained.training_set)
+        return recorded_rows(self.workspace, self.trained, here)
 
     @cached_property
     def scorer(self) -> Scorer:
