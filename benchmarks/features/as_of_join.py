@@ -6,18 +6,17 @@ repeats (1.0 is the issue's size); LARGE=1 adds 32.7 million rows on a Spark ser
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.features.server import spark_server
 from penstock.features.inputs import InputTable
 from penstock.features.point_in_time import join_features
 from penstock.lakehouse.session import connect
@@ -55,9 +54,12 @@ def run() -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         make_data(folder)
-        workspace = Workspace.open("dev")
-        repeats = max(1, round(REPEATS * SCALE))
-        rows = [_against_duckdb(folder, workspace.resolved, repeats), _against_feast(folder, workspace.resolved)]
+        with spark_server("2g"):
+            connections = Workspace.open("dev").resolved
+            rows = [
+                _against_duckdb(folder, connections, max(1, round(REPEATS * SCALE))),
+                _against_feast(folder, connections),
+            ]
         if LARGE:
             rows.append(_large(folder))
         return rows
@@ -183,7 +185,8 @@ def _against_feast(folder: Path, connections: Connections) -> dict[str, Any]:
 
 def _large(folder: Path) -> dict[str, Any]:
     """Ten times the rows on a server with 4 GB; the reference is the tenth of them on the same server."""
-    with _server("4g") as connections:
+    with spark_server("4g"):
+        connections = Workspace.open("dev").resolved
         small, count = make_entities(folder, REPEATS)
         before, _ = _best(lambda: join_by_penstock(folder, connections, small))
         small.unlink()
@@ -191,31 +194,6 @@ def _large(folder: Path) -> dict[str, Any]:
         ours, _ = _best(lambda: join_by_penstock(folder, connections, large), times=1)
     note = f"heap of 4 GB; linear: {many / count:.0f} times"
     return _row(f"as-of join, {many:,} rows", ours, f"the same, {count:,} rows", before, many / count, note)
-
-
-@contextmanager
-def _server(heap: str) -> Iterator[Connections]:
-    """A Spark server of its own, in a folder of its own."""
-    from penstock.home import root
-
-    penstock = str(Path(sys.executable).parent / "penstock")
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
-    before = dict(os.environ)
-    with tempfile.TemporaryDirectory() as name:
-        home = Path(name)
-        (home / "jars").symlink_to(root() / ".penstock/jars")
-        os.environ.update(
-            PENSTOCK_HOME=name, PENSTOCK_ENV="dev", PENSTOCK_SPARK_MEMORY=heap, PENSTOCK_SPARK_PORT=str(port)
-        )
-        try:
-            subprocess.run([penstock, "up", "spark"], check=True)
-            yield Workspace.open("dev").resolved
-        finally:
-            subprocess.run([penstock, "down"], check=False)
-            os.environ.clear()
-            os.environ.update(before)
 
 
 def _feast_python() -> Path:

@@ -64,13 +64,14 @@ def run() -> list[dict[str, Any]]:
     """Measures both, the best of three each; checks that they count the same."""
     from deltalake import write_deltalake
 
+    from benchmarks.features.server import spark_server
     from penstock.workspace import Workspace
 
     rows = int(ROWS * float(os.environ.get("SCALE", "1")))
     folder = Path(tempfile.mkdtemp(prefix="penstock-quality-"))
     try:
         write_deltalake(str(folder / "table"), make_rows(rows))
-        with Workspace.open().spark() as spark:
+        with spark_server("2g"), Workspace.open("dev").spark() as spark:
             gate, found = _best(lambda: _gate(folder))
             reference, counted = _best(lambda: _aggregate(spark, str(folder / "table")))
         assert found == counted, f"the gate counts {found}, Spark {counted}"

@@ -21,6 +21,7 @@ import pandas as pd
 import yaml
 from deltalake import DeltaTable, write_deltalake
 
+from benchmarks.features.server import spark_server
 from penstock.features.merge import RefreshedTable, merge_batch, validate_batch
 from penstock.features.refresh import stage_table
 from penstock.lakehouse.small_tables import create_if_missing, to_arrow
@@ -67,7 +68,8 @@ def run() -> list[dict[str, Any]]:
     """The rows of the refresh's benchmark."""
     folder = Path(tempfile.mkdtemp(prefix="bench_refresh_"))
     try:
-        return [measure(folder / place, place) for place in ("recent", "anywhere")]
+        with spark_server("2g"):
+            return [measure(folder / place, place) for place in ("recent", "anywhere")]
     finally:
         shutil.rmtree(folder)
 
