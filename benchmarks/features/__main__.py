@@ -28,7 +28,9 @@ def main() -> None:
     rows: list[tuple[str, ...]] = []
     for name in chosen:
         console.print(f"[bold]{name}[/]")
-        rows += [cells(row) for row in importlib.import_module(f"benchmarks.features.{name}").run()]
+        for row in importlib.import_module(f"benchmarks.features.{name}").run():
+            rows.append(cells(row))
+            console.print(" · ".join(rows[-1]))
     table = Table(*COLUMNS, title=about())
     for row in rows:
         table.add_row(*row)
