@@ -1,19 +1,17 @@
-"""The statistics of a comparison: draws of whole units, metrics over many draws, intervals."""
+"""The statistics of a comparison: differences of two models on the same draws, and their intervals."""
 
 import math
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from penstock.errors import SpecError
 from penstock.spec.loading import LoadedProject
 from penstock.spec.project import Model, Project
 from penstock.training.differences import Difference, difference
-from penstock.training.metrics import CLASSIFICATION, REGRESSION, metric_function
-from penstock.training.replicates import LEAST_REPEATS, repeats_of, replicate
-from penstock.training.units import Units, units_of
+from penstock.training.replicates import LEAST_REPEATS, repeats_of
+from penstock.training.units import Units
 
 
 def _model(task: str = "classification", **promotion: object) -> Model:
@@ -36,75 +34,10 @@ def project(tmp_path: Path) -> LoadedProject:
     return LoadedProject(spec=spec, folder=tmp_path)
 
 
-def _rows(task: str, n: int = 300) -> tuple[np.ndarray, np.ndarray]:
+def _rows() -> tuple[np.ndarray, np.ndarray]:
     chance = np.random.default_rng(3)
-    if task == "regression":
-        label = 1e6 + chance.normal(size=n)
-        return label, label + chance.normal(size=n)
-    prediction = chance.uniform(size=n).round(2)  # with ties
-    return (chance.uniform(size=n) < prediction).astype(float), prediction
-
-
-@pytest.mark.parametrize(
-    ("task", "metric"),
-    [*(("classification", name) for name in CLASSIFICATION), *(("regression", name) for name in (*REGRESSION, "own"))],
-)
-@pytest.mark.parametrize("units", [7, 450])
-def test_a_metric_over_a_draw_is_the_metric_of_the_rows_that_were_drawn(project, task, metric, units):
-    """Also with more than 400 units, where roc_auc goes another way."""
-    label, prediction = _rows(task, 900)
-    found = Units("day", np.arange(900) % units, units)
-    model = _model(task)
-    draws = next(found.draws(5, seed=1))
-    values = replicate(project, model, metric, label, prediction, found)(draws)
-    for draw, value in zip(draws, values, strict=True):
-        rows = np.repeat(np.arange(900), draw[found.codes].astype(int))
-        expected = metric_function(project, model, metric)(label[rows], prediction[rows])
-        assert value == pytest.approx(expected, rel=1e-9)
-
-
-def test_draws_are_whole_units_the_same_every_time_however_they_are_chunked(monkeypatch):
-    units = Units("day", np.arange(60) // 6, 10)
-    draws = np.concatenate(list(units.draws(50, seed=4)))
-    assert draws.shape == (50, 10)
-    assert (draws.sum(axis=1) == 10).all()
-    monkeypatch.setattr("penstock.training.units._MOST_AT_ONCE", 500)
-    assert (np.concatenate(list(units.draws(50, seed=4))) == draws).all()
-
-
-def _frame(days: int) -> pd.DataFrame:
-    times = pd.date_range("2020-01-01T19:30", periods=days * 4, freq="6h", tz="America/New_York")
-    return pd.DataFrame({"prediction_time": times, "machine": ["a", None] * (days * 2)})
-
-
-@pytest.mark.parametrize(
-    ("days", "declared", "kind", "count"),
-    [
-        (14, None, "day", 14),
-        (7, None, "row", 28),
-        (7, "day", "day", 7),
-        (14, "week", "week", 3),
-        (14, "row", "row", 56),
-        (14, "machine", "machine", 2),
-    ],
-)
-def test_what_is_drawn_as_one(days, declared, kind, count):
-    units = units_of(_frame(days), declared, seed=1)
-    assert (units.kind, units.count) == (kind, count)
-    assert len(units.codes) == days * 4
-    assert units.codes.max() == count - 1
-
-
-def test_many_single_rows_are_drawn_in_groups_of_equal_size():
-    units = units_of(_frame(500), "row", seed=1)
-    assert (units.kind, units.count, set(units.sizes)) == ("row", 400, {5.0})
-    assert (units_of(_frame(500), "row", seed=1).codes == units.codes).all()
-    assert (units_of(_frame(500), "row", seed=2).codes != units.codes).any()
-
-
-def test_unequal_units_count_as_fewer():
-    assert Units("day", np.repeat([0, 1, 2], 5), 3).degrees_of_freedom == pytest.approx(2)
-    assert Units("day", np.repeat([0, 1, 2], [98, 1, 1]), 3).degrees_of_freedom < 0.1
+    prediction = chance.uniform(size=300).round(2)  # with ties
+    return (chance.uniform(size=300) < prediction).astype(float), prediction
 
 
 def test_a_mean_metrics_interval_is_that_of_students_test_on_the_units(project):
@@ -129,16 +62,16 @@ def test_rows_that_belong_together_say_less_than_they_seem_to(project):
     noise = chance.normal(size=30)[day] * 0.2
     sides = (1 + noise, np.ones(1500))
     widths = {}
-    for kind, units in (("day", Units("day", day, 30)), ("row", Units("row", np.arange(1500), 1500))):
+    for kind, units in (("day", Units("day", day, 30)), ("row", Units.rows(1500))):
         low, high = difference(project, _model("regression"), "mae", label, *sides, units).interval(0.05)
         widths[kind] = high - low
     assert widths["day"] > 5 * widths["row"]
 
 
 def test_the_same_predictions_differ_by_nothing_for_sure(project):
-    label, prediction = _rows("classification")
+    label, prediction = _rows()
     for metric in ("log_loss", "roc_auc", "average_precision"):
-        found = difference(project, _model(), metric, label, prediction, prediction, Units("row", np.arange(300), 300))
+        found = difference(project, _model(), metric, label, prediction, prediction, Units.rows(300))
         assert (found.better_by, found.standard_error, found.interval(0.05)) == (0, 0, (0, 0))
         assert (found.p_worse_than(0), found.p_worse_than(0.1), found.detectable(0.05)) == (1, 1, 0)
 
@@ -183,6 +116,6 @@ def test_what_is_detectable_is_found_in_nine_of_ten_comparisons():
 def test_a_projects_function_that_is_missing_is_named(project):
     model = _model()
     broken = model.model_copy(update={"training": model.training.model_copy(update={"metrics": {"own": "m.gone"}})})
-    label, prediction = _rows("classification")
+    label, prediction = _rows()
     with pytest.raises(SpecError, match="no function gone"):
-        difference(project, broken, "own", label, prediction, prediction, Units("row", np.arange(300), 300))
+        difference(project, broken, "own", label, prediction, prediction, Units.rows(300))

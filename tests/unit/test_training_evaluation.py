@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn import metrics as sklearn_metrics
 
 from penstock.spec.loading import LoadedProject
 from penstock.spec.project import Costs, Model, Project
@@ -16,11 +15,10 @@ from penstock.training.calibration import calibrate
 from penstock.training.evaluation import EvaluationReport, Predicted, Subject, evaluate_predictions
 from penstock.training.intervals import Bootstrap
 from penstock.training.plots import save_plots
-from penstock.training.resampling import Units
 from penstock.training.runs import dataclass_json
 from penstock.training.slices import slice_rows
 from penstock.training.threshold import choose_threshold, cost_curve
-from penstock.training.weighted_metrics import weighted_metric
+from penstock.training.units import Units
 from penstock.training.worst_slices import find_worst_slices
 
 CODE = """
@@ -31,6 +29,8 @@ def picky(label, prediction):
     if label.mean() in (0, 1):
         raise ValueError("one class only")
     return float(prediction.std())
+def first(label, prediction):
+    return prediction[label > 0.5][0]
 def slow(label, prediction):
     time.sleep(0.2)
     return float(prediction.mean())
@@ -65,40 +65,6 @@ def times(rows: int) -> pd.Series:
     return pd.Series(pd.date_range("2024-01-01", periods=rows, freq="7min", tz="UTC"))
 
 
-@pytest.mark.parametrize(
-    ("name", "reference"),
-    [
-        ("log_loss", lambda y, p: sklearn_metrics.log_loss(y, p, labels=[0, 1])),
-        ("roc_auc", sklearn_metrics.roc_auc_score),
-        ("average_precision", sklearn_metrics.average_precision_score),
-        ("brier_score", sklearn_metrics.brier_score_loss),
-        ("accuracy", lambda y, p: sklearn_metrics.accuracy_score(y, p >= 0.5)),
-        ("rmse", sklearn_metrics.root_mean_squared_error),
-        ("mae", sklearn_metrics.mean_absolute_error),
-        ("r2", sklearn_metrics.r2_score),
-    ],
-)
-def test_a_metric_of_counts_is_the_metric_of_the_rows_drawn(name, reference):
-    label, prediction = coins(400)
-    measure = weighted_metric(name, label, prediction)
-    for counts in Units.rows(400).draw(3, seed=1):
-        for one, value in zip(counts, measure(counts), strict=True):
-            drawn = np.repeat(np.arange(400), one.astype(int))
-            assert value == pytest.approx(reference(label[drawn], prediction[drawn]), rel=1e-9)
-
-
-def test_units_are_rows_or_whole_stretches_of_time():
-    days = Units.stretches(times(1_000), timedelta(days=1))
-    assert days.count == 5
-    (counts,) = list(days.draw(4, seed=1))
-    for one in counts:
-        assert all(len(set(one[days.of_row == day])) == 1 for day in range(5))
-        assert sum(one[days.of_row == day][0] for day in range(5)) == 5
-    many = np.concatenate(list(Units.rows(50_000).draw(20, seed=1)))
-    assert (many.sum(axis=1) == 50_000).all()
-    np.testing.assert_array_equal(many[:3], np.concatenate(list(Units.rows(50_000).draw(3, seed=1))))
-
-
 def test_intervals_hold_the_truth_about_as_often_as_they_say(project):
     """Of 60 samples, 95 % intervals of the Brier score of true probabilities hold its expectation."""
     truth = np.array([p * (1 - p) for p in coins(200_000)[1]]).mean()
@@ -114,7 +80,7 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say(project):
 def test_rows_that_depend_on_their_day_have_wider_intervals_by_day(project):
     random = np.random.default_rng(5)
     at = times(6_000)
-    day = Units.stretches(at, timedelta(days=1)).of_row
+    day = Units.stretches(at, timedelta(days=1)).codes
     label = (random.random(6_000) < np.clip(0.3 + random.normal(0, 0.25, day.max() + 1), 0, 1)[day]).astype(float)
     widths = {}
     for length in (None, timedelta(days=1)):
@@ -137,6 +103,16 @@ def test_own_metrics_have_intervals_and_those_without_one_say_why(project):
     assert all("is not defined in" in reason for reason in found.left_out.values())
     few = Bootstrap(project, spec, 200, {}).intervals(["mistakes"], label[:9], prediction[:9], Units.rows(9))
     assert few.left_out["mistakes"].startswith("there are 9 rows to draw from")
+
+
+def test_a_metric_that_fails_on_a_resample_is_an_error_that_names_it(project):
+    label, prediction = np.zeros(300), coins(300)[1]
+    label[0] = 1
+    bootstrap = Bootstrap(project, model(metrics={"first": "own.first"}), 200, {})
+    with pytest.raises(
+        TrainingError, match=r"own.py:10: the metric 'first' failed on 300 rows: IndexError.*ValueError"
+    ):
+        bootstrap.intervals(["first"], label, prediction, Units.rows(300))
 
 
 def test_a_slow_metric_keeps_its_number_of_resamples(project):
@@ -214,6 +190,20 @@ def test_a_slice_that_is_worse_is_found_first_and_chance_is_not_certain(length):
     assert found.excess == pytest.approx(worse[bad].mean() - worse[~bad].mean(), rel=1e-4)
     assert 0 < found.at_least < found.excess
     assert found.bias == 0.5
+
+
+def test_stretches_of_very_unequal_size_count_as_fewer():
+    frame = shop_rows(900)
+    bad = (frame["area"] == "c").to_numpy()
+    loss = 2.0 * bad + np.random.default_rng(1).normal(0, 0.1, 900)
+    certain = {}
+    for name, sizes in (("equal", [300, 300, 300]), ("unequal", [860, 20, 20])):
+        units = Units("day", np.repeat([0, 1, 2], sizes), 3)
+        slices = slice_rows(frame, ["area"])
+        certain[name] = (
+            find_worst_slices(slices, loss, loss, units, minimum_rows=50, confidence=0.95).found[0].is_certain
+        )
+    assert certain == {"equal": True, "unequal": False}
 
 
 def test_columns_that_say_the_same_are_not_found_twice():

@@ -9,12 +9,14 @@ from penstock.spec.loading import LoadedProject
 from penstock.spec.project import Model, Project
 from penstock.training import TrainingError
 from penstock.training.heuristic import heuristic_predictions
-from penstock.training.metrics import compute_metrics, evaluate_metrics, is_lower_better, metric_function
+from penstock.training.metrics import evaluate_metrics, is_lower_better, metric_function
 
 CODE = """
 import numpy as np
 def cost(label, prediction):
     return float(np.mean(np.abs(label - (prediction > 0.3))))
+def picky(label, prediction):
+    raise ValueError("one class only")
 def broken(label, prediction):
     raise KeyError("oops")
 def guess(features):
@@ -35,7 +37,7 @@ def model_values(**changes: object) -> dict:
     training = {
         "function": "own.f",
         "metric": "log_loss",
-        "metrics": {"cost": "own.cost", "broken": "own.broken"},
+        "metrics": {"cost": "own.cost", "picky": "own.picky"},
         "lower_is_better": ["cost"],
         **changes,
     }
@@ -64,16 +66,22 @@ def test_classification_metrics_have_their_textbook_values(project):
 
 
 def test_regression_metrics_have_their_textbook_values(project):
-    found = compute_metrics(project, model(task="regression", metrics={}), [1.0, 2, 3], [1.0, 2, 5])
-    assert found == pytest.approx({"rmse": np.sqrt(4 / 3), "mae": 2 / 3, "r2": -1.0})
+    found = evaluate_metrics(project, model(task="regression", metrics={}), [1.0, 2, 3], [1.0, 2, 5])
+    assert found.values == pytest.approx({"rmse": np.sqrt(4 / 3), "mae": 2 / 3, "r2": -1.0})
 
 
 def test_a_metric_that_is_not_defined_is_left_out_and_named(project):
     found = evaluate_metrics(project, model(), [0.0, 0.0], [0.2, 0.4])
     assert found.left_out["roc_auc"] == "all 2 labels are 0"
-    assert set(found.left_out) == {"roc_auc", "average_precision", "broken"}
-    assert "KeyError" in found.left_out["broken"]
+    assert set(found.left_out) == {"roc_auc", "average_precision", "picky"}
+    assert found.left_out["picky"] == "it raised ValueError: one class only (own.py:6)"
     assert found.values["log_loss"] == pytest.approx(-np.log([0.8, 0.6]).mean())
+
+
+def test_a_metric_that_fails_is_an_error_with_its_name_its_file_and_the_remedy(project):
+    spec = model(metrics={"broken": "own.broken"})
+    with pytest.raises(TrainingError, match=r"/own.py:8: the metric 'broken' failed on 2 rows: KeyError.*ValueError"):
+        evaluate_metrics(project, spec, [0.0, 1.0], [0.2, 0.4])
 
 
 @pytest.mark.parametrize(("label", "prediction"), [([], []), ([1.0, 0.0], [np.nan, 0.5])])
@@ -81,7 +89,7 @@ def test_no_rows_and_null_predictions_define_nothing(project, label, prediction)
     found = evaluate_metrics(project, model(), label, prediction)
     assert found.values == {}
     assert set(found.left_out) == {
-        "log_loss", "roc_auc", "average_precision", "brier_score", "accuracy", "cost", "broken"
+        "log_loss", "roc_auc", "average_precision", "brier_score", "accuracy", "cost", "picky"
     }  # fmt: skip
 
 
@@ -89,7 +97,7 @@ def test_directions(project):
     assert is_lower_better(model(), "log_loss")
     assert not is_lower_better(model(), "roc_auc")
     assert is_lower_better(model(), "cost")
-    assert not is_lower_better(model(), "broken")
+    assert not is_lower_better(model(), "picky")
 
 
 def test_an_unknown_metric_is_refused_with_those_that_there_are(project):

@@ -6,10 +6,12 @@ from penstock.monitoring.baseline import Baseline, load_baseline
 from penstock.monitoring.metric_rows import Kind, Measurement, MetricRow
 from penstock.monitoring.windows import LABEL_COVERAGE, MODEL_VERSION, PREDICTION, Window, WindowReference
 from penstock.monitoring.windows import PREDICTION_TIME as TIME
+from penstock.spec.loading import LoadedProject
 from penstock.spec.project import Model, QualityRule
 from penstock.workspace import Workspace
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
     from penstock.training.metrics import MetricValues
@@ -41,8 +43,6 @@ def measure_quality(workspace: Workspace, reference: WindowReference) -> Measure
 def _measure_window(
     workspace: Workspace, reference: WindowReference, window: Window, labelled: "pd.DataFrame"
 ) -> Measurement:
-    from penstock.training.metrics import evaluate_metrics
-
     rows: list[MetricRow] = []
     notes: list[str] = []
     project = workspace.project(reference.project)
@@ -50,11 +50,29 @@ def _measure_window(
     for version in window.versions:
         found = labelled[labelled[MODEL_VERSION] == version]
         baseline = load_baseline(workspace, reference.project, reference.model, version)
-        metrics = evaluate_metrics(project, model, found[_LABEL].to_numpy(), found[PREDICTION].to_numpy())
+        metrics = _metrics(project, model, found[_LABEL].to_numpy(), found[PREDICTION].to_numpy())
         judged, said = _judge(model, baseline, window, metrics, len(found))
         rows += judged
         notes += said
     return Measurement(scope=[(window.end, str(Kind.QUALITY))], rows=rows, notes=notes)
+
+
+def _metrics(project: LoadedProject, model: Model, label: "np.ndarray", prediction: "np.ndarray") -> "MetricValues":
+    """Every metric of the model. One of the project's own that fails is left out: the others are watched on."""
+    from penstock.training.errors import TrainingError
+    from penstock.training.metrics import MetricValues, evaluate_metrics, metric_names
+
+    values: dict[str, float] = {}
+    left_out: dict[str, str] = {}
+    for name in metric_names(model):
+        try:
+            found = evaluate_metrics(project, model, label, prediction, [name])
+        except TrainingError as error:
+            left_out[name] = str(error)
+        else:
+            values |= found.values
+            left_out |= found.left_out
+    return MetricValues(values, left_out)
 
 
 def _judge(

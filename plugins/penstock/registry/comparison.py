@@ -29,8 +29,9 @@ def compare_with_production(
     Pending: a method has no answer yet, and none has failed; the comparison is to be asked again, later.
 
     A repeat of a comparison that was decided upon is held against what it was held against then.
-    Raises RegistryError for an unknown version, TableError for a table that is not there, GateError for a method
-    of the project's own that fails, ServiceError where Spark or MLflow do not answer.
+    Raises RegistryError for an unknown version, TableError for a table that is not there, GateError for a method and
+    TrainingError for a metric or heuristic of the project's own that fails, ServiceError where Spark or MLflow do not
+    answer.
     """
     project = workspace.project(project_name)
     registered = RegisteredModel(workspace, project_name, model_name)

@@ -3,8 +3,10 @@
 import hashlib
 import importlib
 import sys
+import traceback
 import types
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from penstock.errors import SpecError
@@ -23,13 +25,25 @@ def load_function(project: LoadedProject, dotted_name: str) -> Callable[..., Any
         module = importlib.import_module(f"{_package(project)}.{module_name}")
     except Exception as error:
         raise SpecError(
-            f"{project.folder / (module_name.replace('.', '/') + '.py')}: cannot be imported: "
-            f"{type(error).__name__}: {error}"
+            f"{project.folder / _file(module_name)}: cannot be imported: {type(error).__name__}: {error}"
         ) from error
     function = getattr(module, function_name, None)
     if not callable(function):
         raise SpecError(f"{module.__file__}: has no function {function_name}")
     return function  # type: ignore[no-any-return]
+
+
+def place_of_error(project: LoadedProject, dotted_name: str, error: BaseException) -> str:
+    """Where in the project a function of its own raised an error: file (from the project's folder) and line."""
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        file = Path(frame.filename)
+        if file.is_relative_to(project.folder):
+            return f"{file.relative_to(project.folder).as_posix()}:{frame.lineno}"
+    return _file(dotted_name.rpartition(".")[0])
+
+
+def _file(module_name: str) -> str:
+    return f"{module_name.replace('.', '/')}.py"
 
 
 def _package(project: LoadedProject) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from penstock.spec.loading import LoadedProject
 from penstock.spec.project import Model
 from penstock.training.metrics import evaluate_metrics, is_lower_better
-from penstock.training.replicates import repeats_of, replicate
+from penstock.training.replicates import MOST_UNDEFINED, repeats_of, replicate
 from penstock.training.units import Units
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 POWER = 0.9
 """The chance with which an improvement of the size that is declared must be found."""
-_MOST_UNDEFINED = 0.05  # of the draws
 
 
 @dataclass(frozen=True)
@@ -97,7 +96,7 @@ def difference(
     sides = [replicate(project, model, metric, label, side, units) for side in (candidate, reference)]
     drawn = np.concatenate([sides[0](draws) - sides[1](draws) for draws in units.draws(repeats, model.promotion.seed)])
     defined = drawn[np.isfinite(drawn)]
-    if len(defined) < (1 - _MOST_UNDEFINED) * repeats:
+    if len(defined) < (1 - MOST_UNDEFINED) * repeats:
         why = f"{repeats - len(defined)} of {repeats} draws do not define it: are there enough rows of each class?"
         return Difference(metric, ours, theirs, better_by, why_not=why)
     error = float(defined.std(ddof=1)) * math.sqrt(units.count / (units.count - 1))

@@ -10,10 +10,10 @@ from penstock.training.calibration import Calibration, calibrate
 from penstock.training.errors import TrainingError
 from penstock.training.intervals import Bootstrap, Interval, Intervals
 from penstock.training.metrics import evaluate_metrics, metric_names
-from penstock.training.resampling import Units
+from penstock.training.replicates import row_losses
 from penstock.training.slices import MOST_VALUES, Slice, is_cut, slice_rows
 from penstock.training.threshold import ThresholdChoice, choose_threshold
-from penstock.training.weighted_metrics import row_losses
+from penstock.training.units import Units
 from penstock.training.worst_slices import SliceSearch, find_worst_slices
 
 if TYPE_CHECKING:
@@ -201,7 +201,7 @@ def _slice(
         return SliceResult(*facts, {}, {}, f"{one.rows} rows, and evaluation.minimum_slice_rows is {least}")
     reached = evaluate_metrics(about.project, about.model, rows.label, rows.prediction, reported_metrics(about.model))
     names = [name for name in with_interval if name in reached.values]
-    intervals = bootstrap.intervals(names, rows.label, rows.prediction, units.of(one.mask))
+    intervals = bootstrap.intervals(names, rows.label, rows.prediction, units.within(one.mask))
     reasons = [f"{name}: {reason}" for name, reason in {**reached.left_out, **intervals.left_out}.items()]
     return SliceResult(*facts, reached.values, intervals.found, "; ".join(reasons))
 
@@ -211,7 +211,7 @@ def _worst(about: Subject, usable: Predicted, units: Units) -> SliceSearch:
 
     if len(usable) > _MOST_SEARCHED_ROWS:
         mask = np.arange(len(usable)) % (-(-len(usable) // _MOST_SEARCHED_ROWS)) == 0
-        usable, units = usable.where(mask), units.of(mask)
+        usable, units = usable.where(mask), units.within(mask)
     if not len(usable):
         return SliceSearch(0, (), "no row has a label and a prediction")
     columns = [name for name in about.features if _is_searched(usable.rows[name])]

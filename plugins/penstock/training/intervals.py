@@ -1,23 +1,20 @@
 """Confidence intervals of metrics: percentiles of a bootstrap (Efron and Tibshirani, 1993, chapter 13)."""
 
-import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING
 
 from penstock.spec.loading import LoadedProject
 from penstock.spec.project import Model
-from penstock.training.metrics import Metric, metric_function
-from penstock.training.resampling import Units
-from penstock.training.weighted_metrics import weighted_metric
+from penstock.training.metrics import metric_function
+from penstock.training.replicates import MOST_UNDEFINED, replicate
+from penstock.training.units import Units
 
 if TYPE_CHECKING:
     import numpy as np
 
 _FEWEST_REPEATS = 50
 _FEWEST_UNITS = 10
-_MOST_UNDEFINED = 0.05
 _SECONDS = 3.0  # for the resamples of one metric of the project's own
 
 
@@ -58,74 +55,49 @@ class Bootstrap:
             what = "rows" if units.single else "stretches of time"
             reason = f"there are {units.count} {what} to draw from, and an interval takes {_FEWEST_UNITS}"
             return Intervals({}, dict.fromkeys(names, reason))
-        own = [name for name in names if name in self.model.training.metrics]
-        built_in = [name for name in names if name not in own]
-        answers = {name: self._of_own(name, label, prediction, units) for name in own}
-        answers |= self._of_built_in(built_in, label, prediction, units)
-        found, left_out = {}, {}
-        for name in names:
-            answer = answers[name]
-            if isinstance(answer, Interval):
-                found[name] = answer
-            else:
-                left_out[name] = answer
-        return Intervals(found, left_out)
+        repeats = {name: self._repeats_of(name, label, prediction) for name in names}
+        answers: dict[str, Interval | str] = {}
+        for count in set(repeats.values()):  # metrics of one number of resamples share them
+            some = [name for name in names if repeats[name] == count]
+            answers |= self._answers(some, count, label, prediction, units)
+        return Intervals(
+            {name: answer for name in names if isinstance(answer := answers[name], Interval)},
+            {name: answer for name in names if isinstance(answer := answers[name], str)},
+        )
 
-    def _of_built_in(
-        self, names: list[str], label: "np.ndarray", prediction: "np.ndarray", units: Units
-    ) -> "dict[str, Interval | str]":
-        import numpy as np
-
-        measures = {name: weighted_metric(name, label, prediction) for name in names}
-        values: dict[str, list[np.ndarray]] = {name: [] for name in names}
-        for counts in units.draw(self.repeats, self._seed) if names else ():
-            for name, measure in measures.items():
-                values[name].append(measure(counts))
-        return {name: self._percentiles(np.concatenate(parts)) for name, parts in values.items()}
-
-    def _of_own(self, name: str, label: "np.ndarray", prediction: "np.ndarray", units: Units) -> "Interval | str":
-        import numpy as np
-
-        function = metric_function(self.project, self.model, name)
-        repeats = self.known_repeats.get(name) or self._affordable(function, label, prediction)
-        if repeats < min(self.repeats, _FEWEST_REPEATS):
-            return f"it is too slow for {_FEWEST_REPEATS} resamples of {len(label)} rows"
-        values = np.fromiter(_own(function, label, prediction, units, repeats, self._seed), dtype="float64")
-        return self._percentiles(values)
-
-    def _affordable(self, function: Metric, label: "np.ndarray", prediction: "np.ndarray") -> int:
-        """All repeats, or a fifth of them, or none, by how long one call takes."""
+    def _repeats_of(self, name: str, label: "np.ndarray", prediction: "np.ndarray") -> int:
+        """All repeats; of a metric of the project's own a fifth of them, or none, by how long one call takes."""
+        if name not in self.model.training.metrics:
+            return self.repeats
+        if known := self.known_repeats.get(name):
+            return known
+        metric = metric_function(self.project, self.model, name)
         begin = perf_counter()
-        function(label, prediction)
+        metric(label, prediction)
         seconds = perf_counter() - begin
         fewer = max(self.repeats // 5, min(self.repeats, _FEWEST_REPEATS))
         return next((count for count in (self.repeats, fewer) if count * seconds <= _SECONDS), 0)
+
+    def _answers(
+        self, names: list[str], repeats: int, label: "np.ndarray", prediction: "np.ndarray", units: Units
+    ) -> "dict[str, Interval | str]":
+        import numpy as np
+
+        if repeats < min(self.repeats, _FEWEST_REPEATS):
+            return dict.fromkeys(names, f"it is too slow for {_FEWEST_REPEATS} resamples of {len(label)} rows")
+        measures = {name: replicate(self.project, self.model, name, label, prediction, units) for name in names}
+        values: dict[str, list[np.ndarray]] = {name: [] for name in names}
+        for draws in units.draws(repeats, self.model.training.seed):
+            for name, measure in measures.items():
+                values[name].append(measure(draws))
+        return {name: self._percentiles(np.concatenate(parts)) for name, parts in values.items()}
 
     def _percentiles(self, values: "np.ndarray") -> "Interval | str":
         import numpy as np
 
         defined = values[np.isfinite(values)]
-        if len(values) - len(defined) > _MOST_UNDEFINED * len(values):
+        if len(values) - len(defined) > MOST_UNDEFINED * len(values):
             return f"it is not defined in {len(values) - len(defined)} of {len(values)} resamples"
         outside = (1 - self.model.evaluation.confidence) / 2
         low, high = np.quantile(defined, [outside, 1 - outside])
         return Interval(float(low), float(high), len(values))
-
-    @property
-    def _seed(self) -> int:
-        return self.model.training.seed
-
-
-def _own(
-    function: Metric, label: "np.ndarray", prediction: "np.ndarray", units: Units, repeats: int, seed: int
-) -> Iterator[float]:
-    import numpy as np
-
-    rows = np.arange(len(label))
-    for some in units.draw(repeats, seed):
-        for counts in some:
-            drawn = np.repeat(rows, counts.astype(int))
-            try:
-                yield float(function(label[drawn], prediction[drawn]))
-            except Exception:
-                yield math.nan

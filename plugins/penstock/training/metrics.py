@@ -1,11 +1,11 @@
 """Metrics: the built-in ones by name, and a project's own."""
 
-import logging
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from penstock.spec.functions import load_function
+from penstock.spec.functions import load_function, place_of_error
 from penstock.spec.loading import LoadedProject
 from penstock.spec.project import Model, Task
 from penstock.training.errors import TrainingError
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import ArrayLike
 
-logger = logging.getLogger(__name__)
-
 Metric = Callable[["np.ndarray", "np.ndarray"], float]
 
 CLASSIFICATION = ("log_loss", "roc_auc", "average_precision", "brier_score", "accuracy")
 REGRESSION = ("rmse", "mae", "r2")
 _LOWER_IS_BETTER = {"log_loss", "brier_score", "rmse", "mae"}
 _NEED_BOTH_CLASSES = {"roc_auc", "average_precision"}
+UNDEFINED = (ValueError, ZeroDivisionError, FloatingPointError)
+"""What a metric raises for rows that do not define it, of one class only, say. Anything else is its fault."""
 
 
 @dataclass(frozen=True)
@@ -49,24 +49,15 @@ def is_lower_better(model: Model, name: str) -> bool:
 def metric_function(project: LoadedProject, model: Model, name: str) -> Metric:
     """The function(label, prediction) -> float of a metric; both arrays are float64 of length n > 0.
 
-    A project's own metric goes before a built-in one of the same name. Raises TrainingError for an unknown
-    name, SpecError where the project's function cannot be imported.
+    A project's own metric goes before a built-in one of the same name. Where it fails otherwise than by one of
+    UNDEFINED, it raises TrainingError, which names metric and file. Raises TrainingError for an unknown name,
+    SpecError where the project's function cannot be imported.
     """
     _check_known(model, name)
     own = model.training.metrics.get(name)
     if own is not None:
-        return load_function(project, own)
+        return _own(project, name, own)
     return lambda label, prediction: _built_in(name, label, prediction)
-
-
-def compute_metrics(
-    project: LoadedProject, model: Model, label: "ArrayLike", prediction: "ArrayLike"
-) -> dict[str, float]:
-    """Every metric that these n labels and predictions allow; what they do not allow is logged by name."""
-    found = evaluate_metrics(project, model, label, prediction)
-    for name, reason in found.left_out.items():
-        logger.warning("metric %s is left out: %s", name, reason)
-    return found.values
 
 
 def evaluate_metrics(
@@ -79,8 +70,8 @@ def evaluate_metrics(
     """The metrics (all by default) of n labels and n predictions.
 
     A metric is left out, with the reason, where it is not defined: no rows, one class only, a result that
-    is no finite number, or a function of the project's own that raises.
-    Raises TrainingError where the lengths differ.
+    is no finite number, or a function of the project's own that raises one of UNDEFINED.
+    Raises TrainingError where the lengths differ, and where a function of the project's own fails otherwise.
     """
     import numpy as np
 
@@ -92,7 +83,7 @@ def evaluate_metrics(
     for name in names if names is not None else metric_names(model):
         reason = _why_undefined(name, model, labels, predictions)
         if reason is None:
-            value, reason = _call(metric_function(project, model, name), labels, predictions)
+            value, reason = _measure(project, model, name, labels, predictions)
         if reason is None:
             values[name] = value
         else:
@@ -117,15 +108,35 @@ def _why_undefined(name: str, model: Model, label: "np.ndarray", prediction: "np
     return None
 
 
-def _call(function: Metric, label: "np.ndarray", prediction: "np.ndarray") -> tuple[float, str | None]:
-    import math
-
+def _measure(
+    project: LoadedProject, model: Model, name: str, label: "np.ndarray", prediction: "np.ndarray"
+) -> tuple[float, str | None]:
+    """A metric's value, and why it has none."""
     try:
-        value = float(function(label, prediction))
-    except Exception as error:  # a project's own code may raise anything
-        logger.exception("a metric failed")
-        return math.nan, f"it raised {type(error).__name__}: {error}"
+        value = metric_function(project, model, name)(label, prediction)
+    except UNDEFINED as error:
+        own = model.training.metrics.get(name)
+        where = f" ({place_of_error(project, own, error)})" if own is not None else ""
+        return math.nan, f"it raised {type(error).__name__}: {error}{where}"
     return value, None if math.isfinite(value) else f"its result is {value}"
+
+
+def _own(project: LoadedProject, name: str, dotted_name: str) -> Metric:
+    function = load_function(project, dotted_name)
+
+    def metric(label: "np.ndarray", prediction: "np.ndarray") -> float:
+        try:
+            return float(function(label, prediction))
+        except UNDEFINED:
+            raise
+        except Exception as error:  # a project's own code may raise anything
+            raise TrainingError(
+                f"{project.folder / place_of_error(project, dotted_name, error)}: the metric {name!r} failed on "
+                f"{len(label)} rows: {type(error).__name__}: {error}. Correct it; for rows that do not define it (of "
+                "one class only, say) let it raise ValueError"
+            ) from error
+
+    return metric
 
 
 def _built_in(name: str, label: "np.ndarray", prediction: "np.ndarray") -> float:

@@ -8,6 +8,7 @@ D. V. Hinkley, Bootstrap Methods and their Application (1997), section 3.8.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -21,8 +22,12 @@ if TYPE_CHECKING:
 ENOUGH_DAYS = 14
 """With fewer days than that, days are no sample of days."""
 MOST_GROUPS = 400
-"""More single rows than that are drawn in so many groups."""
-_MOST_AT_ONCE = 4_000_000  # rows of one chunk of draws, weighed by some metrics: 32 MB an array
+"""More single rows than that are dealt into so many groups where a model is compared."""
+STRETCH = "stretch"
+"""The kind of units that are stretches of time of any length."""
+_LENGTHS = {DAY: timedelta(days=1), WEEK: timedelta(weeks=1)}
+_A_MONDAY = 4 * 86_400  # 1970-01-05: seconds from which stretches of time are counted, so that 7 days are a week
+_MOST_AT_ONCE = 400_000  # rows of one chunk of draws: 3 MB an array, which stay in the processor's cache
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,29 @@ class Units:
     kind: str
     codes: "np.ndarray"
     count: int
+
+    @classmethod
+    def rows(cls, count: int) -> "Units":
+        """Each row is drawn by itself."""
+        import numpy as np
+
+        return cls(ROW, np.arange(count), count)
+
+    @classmethod
+    def stretches(cls, times: "pd.Series", length: timedelta | None, kind: str = STRETCH) -> "Units":
+        """The rows of a stretch of time (UTC, counted from a Monday) are drawn together; single rows without one."""
+        import numpy as np
+
+        if length is None:
+            return cls.rows(len(times))
+        seconds = times.astype("datetime64[s, UTC]").astype("int64").to_numpy() - _A_MONDAY
+        found, codes = np.unique(seconds // int(length.total_seconds()), return_inverse=True)
+        return cls(kind, codes, len(found))
+
+    @property
+    def single(self) -> bool:
+        """Whether every unit is one row."""
+        return self.count == len(self.codes)
 
     @cached_property
     def sizes(self) -> "np.ndarray":
@@ -55,10 +83,14 @@ class Units:
         import numpy as np
 
         found, codes = np.unique(self.codes[mask], return_inverse=True)
-        return Units(self.kind, codes.astype("int64"), len(found))
+        return Units(self.kind, codes, len(found))
 
     def draws(self, repeats: int, seed: int) -> Iterator["np.ndarray"]:
-        """How often each unit was drawn: (r, count) float64 chunks, `repeats` rows in all. Each row sums to count."""
+        """How often each unit was drawn: (r, count) float64 chunks, `repeats` rows in all. Each row sums to count.
+
+        A chunk is so small that the rows of its draws fit into memory at once. The first k draws are the same,
+        whatever `repeats` is.
+        """
         import numpy as np
 
         chance = np.random.default_rng(seed)
@@ -94,10 +126,7 @@ def _dealt(rows: int, seed: int) -> Units:
 def _grouped(frame: "pd.DataFrame", kind: str) -> Units:
     import pandas as pd
 
-    if kind in (DAY, WEEK):
-        days = frame[PREDICTION_TIME].dt.tz_convert("UTC").dt.tz_localize(None).dt.floor("D")
-        values = days if kind == DAY else days - pd.to_timedelta(days.dt.weekday, unit="D")
-    else:
-        values = frame[kind]
-    codes, found = pd.factorize(values, use_na_sentinel=False)
-    return Units(kind, codes.astype("int64"), len(found))
+    if kind in _LENGTHS:
+        return Units.stretches(frame[PREDICTION_TIME], _LENGTHS[kind], kind)
+    codes, found = pd.factorize(frame[kind], use_na_sentinel=False)
+    return Units(kind, codes, len(found))

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from penstock.training.resampling import Units
 from penstock.training.slices import Slice
+from penstock.training.units import Units
 
 if TYPE_CHECKING:
     import numpy as np
@@ -87,7 +87,7 @@ def find_worst_slices(
         (found.rows >= minimum_rows) & (found.rows <= len(loss) - minimum_rows)
     )
     tried = int(is_tried.sum())
-    factor = stats.t.isf((1 - confidence) / tried, df=units.count - 1)
+    factor = stats.t.isf((1 - confidence) / tried, df=units.degrees_of_freedom)
     at_least = np.where(is_tried, found.excess - factor * found.error, -np.inf)
     own = np.diag(at_least)
     no_news = ~np.eye(len(singles), dtype=bool) & (at_least <= np.maximum(own[:, None], own[None, :]))
@@ -122,7 +122,7 @@ def _measure(masks: "np.ndarray", loss: "np.ndarray", units: Units, *, pairs: bo
     else:
         spread = np.zeros_like(inside)
         for number in range(units.count):
-            part = np.flatnonzero(units.of_row == number)
+            part = np.flatnonzero(units.codes == number)
             count, sum_here = total(ones, part), total(centred, part)
             here = (sum_here - inside * count) / np.maximum(rows, 1)
             there = (centred[part].sum(dtype="float64") - sum_here - outside * (len(part) - count)) / others
