@@ -8,15 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from penstock.errors import RegistryError, ServiceError
+from penstock.spec.names import TRAINING_METRIC_PREFIXES
 from penstock.workspace import Workspace
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 _NOT_THERE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
-_NOT_OF_THE_HOLD_OUT = (  # prefixes of training's other metrics
-    "tune_", "trial_", "heuristic_", "interval_", "calibration_", "threshold_",
-)  # fmt: skip
 _LONGEST_TAG = 4900  # the registry's database refuses more than 5,000 characters in a tag or a description
 _LONGEST_DESCRIPTION = 4900
 
@@ -114,7 +112,7 @@ class RegisteredModel:
             return {}
         return {
             name: float(value) for name, value in metrics.items()
-            if math.isfinite(value) and not name.startswith(_NOT_OF_THE_HOLD_OUT)
+            if math.isfinite(value) and not name.startswith(TRAINING_METRIC_PREFIXES)
         }  # fmt: skip
 
     def run_tags(self, version: "ModelVersion") -> dict[str, str] | None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from penstock.gates import Check, Outcome
+from penstock.spec.names import TUNE_PREFIX
 
 if TYPE_CHECKING:
     import numpy as np
@@ -82,8 +83,8 @@ def check_predictions(compared: Compared, before: Sequence[Check]) -> Check:
 
 def check_metrics(logged: Mapping[str, float], found: Mapping[str, float]) -> Check:
     """Every metric that the run logged, and that was computed again, has the same value."""
-    both = [name for name in logged if name in found or name.removeprefix("tune_") in found]
-    pairs = {name: (logged[name], found.get(name, found.get(name.removeprefix("tune_"), math.nan))) for name in both}
+    again = {**{f"{TUNE_PREFIX}{name}": value for name, value in found.items()}, **found}
+    pairs = {name: (value, again[name]) for name, value in logged.items() if name in again}
     other = {name: pair for name, pair in pairs.items() if not math.isclose(*pair, rel_tol=_SAME_METRIC)}
     evidence = {"logged": {name: a for name, (a, _) in pairs.items()}, "again": {n: b for n, (_, b) in pairs.items()}}
     if not pairs:

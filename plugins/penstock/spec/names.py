@@ -16,6 +16,14 @@ PREDICTION_COLUMNS = ("prediction_time", "prediction", "model_version", "as_of",
 CLASSIFICATION_METRICS = ("log_loss", "roc_auc", "average_precision", "brier_score", "accuracy")
 REGRESSION_METRICS = ("rmse", "mae", "r2")
 
+# The metrics that training logs beside those of the hold-out block begin with these; no metric of a project's own may,
+# since they are no promise, and neither compared nor shown as one.
+TUNE_PREFIX, TRIAL_PREFIX, HEURISTIC_PREFIX = "tune_", "trial_", "heuristic_"
+INTERVAL_PREFIX, CALIBRATION_PREFIX, THRESHOLD_PREFIX = "interval_", "calibration_", "threshold_"
+TRAINING_METRIC_PREFIXES = (
+    TUNE_PREFIX, TRIAL_PREFIX, HEURISTIC_PREFIX, INTERVAL_PREFIX, CALIBRATION_PREFIX, THRESHOLD_PREFIX,
+)  # fmt: skip
+
 # The built-in compliance checks; penstock.registry.compliance makes them, a test holds them equal. The fixed ones
 # block whatever a file says.
 FIXED_COMPLIANCE_CHECKS = ("safe_serialisation", "loads")

@@ -1,8 +1,10 @@
 """Measures a candidate on its hold-out block, beside the heuristic, and keeps tables and pictures with the run."""
 
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from penstock.spec.names import CALIBRATION_PREFIX, HEURISTIC_PREFIX, INTERVAL_PREFIX, THRESHOLD_PREFIX
 from penstock.training.errors import TrainingError
 from penstock.training.evaluation import EvaluationReport, Predicted, Subject, evaluate_predictions, reported_metrics
 from penstock.training.heuristic import heuristic_predictions
@@ -13,7 +15,8 @@ from penstock.workspace import Workspace
 if TYPE_CHECKING:
     import pandas as pd
 
-HEURISTIC_PREFIX = "heuristic_"
+logger = logging.getLogger(__name__)
+
 FOLDER = "evaluation"
 REPORT = f"{FOLDER}/hold_out.json"
 THRESHOLD_TAG = "penstock.threshold"
@@ -55,6 +58,8 @@ def evaluate_model(workspace: Workspace, project_name: str, model_name: str, run
         guess = heuristic_predictions(run.project, run.spec, hold_out.rows[features], run.trained.label_mean)
         subject = Subject(run.project, run.spec, features)
         report = evaluate_predictions(subject, hold_out, tuning, guess, _known_repeats(run))
+        for name, reason in report.left_out.items():
+            logger.warning("metric %s is left out: %s", name, reason)
         run.log_metrics(_logged(report))
         if run.spec.evaluation.costs is not None and report.threshold is not None:
             client.set_tag(run_id, THRESHOLD_TAG, f"{report.threshold.threshold:.6g}")
@@ -133,13 +138,14 @@ def _logged(report: EvaluationReport) -> dict[str, float]:
         **{f"{HEURISTIC_PREFIX}{name}": value for name, value in report.heuristic.items()},
     }
     for name, found in report.intervals.items():
-        values |= {f"interval_low_{name}": found.low, f"interval_high_{name}": found.high}
+        values |= {f"{INTERVAL_PREFIX}{end}_{name}": getattr(found, end) for end in ("low", "high")}
     if report.calibration is not None:
-        values |= {"calibration_error": report.calibration.expected_error, "calibration_bias": report.calibration.bias}
+        values[f"{CALIBRATION_PREFIX}error"] = report.calibration.expected_error
+        values[f"{CALIBRATION_PREFIX}bias"] = report.calibration.bias
     if report.threshold is not None:
-        values["threshold_value"] = report.threshold.threshold
+        values[f"{THRESHOLD_PREFIX}value"] = report.threshold.threshold
         if report.threshold.cost is not None:
-            values["threshold_cost"] = report.threshold.cost
+            values[f"{THRESHOLD_PREFIX}cost"] = report.threshold.cost
     return values
 
 

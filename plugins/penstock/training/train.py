@@ -8,6 +8,7 @@ from penstock.clock import parse_as_of
 from penstock.features.training_set import TrainingSet
 from penstock.lakehouse.git import project_digest
 from penstock.spec.loading import LoadedProject
+from penstock.spec.names import TUNE_PREFIX
 from penstock.spec.project import Model
 from penstock.training.blocks import LABEL, Boundaries, Fold, Split, check_split, folds
 from penstock.training.feature_columns import FeatureColumns, fit_columns
@@ -121,7 +122,7 @@ def _train(
         candidate.project, candidate.model_name, candidate.columns, candidate.training_set, boundaries.trained_until
     )
     example = candidate.rows.training.tail(EXAMPLE_ROWS)
-    metrics = {f"tune_{training.metric}": float(tuned.best.value or 0.0)}
+    metrics = {f"{TUNE_PREFIX}{training.metric}": float(tuned.best.value or 0.0)}
     client.log_dict(run_id, Surroundings.here().to_dict(), SURROUNDINGS)
     log_tuning(client, run_id, candidate.spec, candidate.rows.rows, budget, tuned)
     model_uri = log_native_model(ModelParts(tuned.model, candidate.columns, to_json(spec), example), training)

@@ -4,6 +4,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from penstock.spec.names import TRIAL_PREFIX, TUNE_PREFIX
 from penstock.spec.project import Model
 from penstock.training.blocks import RowCounts
 from penstock.training.metrics import is_lower_better
@@ -26,11 +27,11 @@ def log_tuning(client: "MlflowClient", run_id: str, spec: Model, rows: RowCounts
 
     training, moment = spec.training, int(time.time() * 1000)
     metrics = [
-        Metric(f"trial_{training.metric}", trial.value, moment, trial.number)
+        Metric(f"{TRIAL_PREFIX}{training.metric}", trial.value, moment, trial.number)
         for trial in tuned.trials
         if trial.value is not None
     ]
-    metrics.append(Metric(f"tune_{training.metric}", float(tuned.best.value or 0.0), moment, 0))
+    metrics.append(Metric(f"{TUNE_PREFIX}{training.metric}", float(tuned.best.value or 0.0), moment, 0))
     described = {
         **tuned.best.parameters,
         "training.function": training.function,

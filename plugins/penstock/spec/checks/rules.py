@@ -6,7 +6,7 @@ from typing import Any
 
 from penstock.spec.checks.scope import Scope
 from penstock.spec.faults import Fault, YamlPath, suggestion
-from penstock.spec.names import CLASSIFICATION_METRICS, REGRESSION_METRICS
+from penstock.spec.names import CLASSIFICATION_METRICS, REGRESSION_METRICS, TRAINING_METRIC_PREFIXES
 from penstock.spec.project import (
     Bound,
     ColumnType,
@@ -130,9 +130,7 @@ def _metric_names(scope: Scope, path: YamlPath, model: Model) -> Iterator[Fault]
     built_in = CLASSIFICATION_METRICS if is_classification else REGRESSION_METRICS
     unfit = REGRESSION_METRICS if is_classification else CLASSIFICATION_METRICS
     for name in training.metrics:
-        if name in (*CLASSIFICATION_METRICS, *REGRESSION_METRICS):
-            place = (*path, "training", "metrics", name)
-            yield scope.fault(place, f"{name!r} is a built-in metric", "give your own another name")
+        yield from _own_name(scope, (*path, "training", "metrics", name), name)
     for place, name in _named_metrics(model):
         if name in built_in or name in training.metrics:
             continue
@@ -146,6 +144,18 @@ def _metric_names(scope: Scope, path: YamlPath, model: Model) -> Iterator[Fault]
             place = (*path, "training", "lower_is_better", index)
             hint = suggestion(name, training.metrics, "own metrics")
             yield scope.fault(place, f"{name!r} is none of the model's own metrics", hint)
+
+
+def _own_name(scope: Scope, path: YamlPath, name: str) -> Iterator[Fault]:
+    if name in (*CLASSIFICATION_METRICS, *REGRESSION_METRICS):
+        yield scope.fault(path, f"{name!r} is a built-in metric", "give your own another name")
+    prefix = next((prefix for prefix in TRAINING_METRIC_PREFIXES if name.startswith(prefix)), None)
+    if prefix is not None:
+        yield scope.fault(
+            path,
+            f"{name!r} would be neither compared nor shown: metrics that begin with {prefix} are training's own",
+            f"give it another name, such as own_{name}",
+        )
 
 
 def _named_metrics(model: Model) -> Iterator[tuple[YamlPath, str]]:
