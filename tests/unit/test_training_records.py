@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from penstock.features.training_set import TrainingSet
+from penstock.lakehouse.git import CODE, project_digest
 from penstock.training import Block, TrainingError
 from penstock.training.blocks import Boundaries, RowCounts
 from penstock.training.trained_model import TrainedModel, Tuning
@@ -55,3 +56,12 @@ def test_a_record_from_before_tuning_was_recorded_can_be_read():
     for name in ("tuning", "sampling"):
         del values[name]
     assert TrainedModel.from_dict(values) == record(Tuning())
+
+
+def test_digests_of_a_project_stay_what_they_were(tmp_path):
+    """Another digest would train every model anew, and take no version's code for what it was trained with."""
+    (tmp_path / "b").mkdir()
+    for name, text in (("a.py", "a = 1\n"), ("b/c.py", "c = 2\n"), ("d.sql", "SELECT 1\n"), ("notes.md", "no code")):
+        (tmp_path / name).write_text(text)
+    assert project_digest(tmp_path, CODE) == "812ce2ca5b18f69ad729fc140ae7637d12bf9c1890d6f8d7497168a1bede441b"
+    assert project_digest(tmp_path) == "491ed14cfb230f78eeac49fbb621c4d46cb0dcd1f5a91d5d05f3394b4fa3eaec"

@@ -5,11 +5,12 @@ import io
 import os
 import subprocess
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-_CODE = {".py", ".sql", ".yaml", ".yml"}
+CODE = frozenset({".py"})
+CODE_AND_DECLARATIONS = CODE | {".sql", ".yaml", ".yml"}
 BRANCH_VARIABLE = "PENSTOCK_CODE_BRANCH"
 
 
@@ -34,11 +35,11 @@ def reviewed_on(folder: Path, code: str | None, patterns: Sequence[str]) -> tupl
     return tuple(sorted(name for name in found if any(fnmatchcase(name, pattern) for pattern in patterns)))
 
 
-def project_digest(folder: Path) -> str:
-    """A digest of a project's code and declarations, wherever its folder lies, in Git or not."""
+def project_digest(folder: Path, suffixes: Collection[str] = CODE_AND_DECLARATIONS) -> str:
+    """A digest of a project's files of some kinds, wherever its folder lies, in Git or not."""
     digest = hashlib.sha256()
     for path in sorted(folder.rglob("*")):
-        if path.suffix in _CODE and path.is_file():
+        if path.suffix in suffixes and path.is_file():
             digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()
 

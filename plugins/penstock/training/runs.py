@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import penstock
 from penstock.features.training_set import TrainingSet
+from penstock.lakehouse.git import CODE, project_digest
 from penstock.lakehouse.records import code_version
 from penstock.spec.loading import LoadedProject
 from penstock.spec.project import Model
@@ -80,19 +81,12 @@ def run_key(
         "model": f"{project.name}.{model_name}",
         "data": [training_set.table, training_set.version, training_set.as_of, training_set.path],
         "declaration": project.model(model_name).model_dump(mode="json"),
-        "code": _code_digest(project.folder),
+        "code": project_digest(project.folder, CODE),
         "limits": workspace.environment.limits.model_dump(mode="json"),
         "library": penstock.__version__,
         "parameters": parameters,
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
-
-
-def _code_digest(folder: Path) -> str:
-    digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*.py")):
-        digest.update(str(path.relative_to(folder)).encode() + b"\0" + path.read_bytes() + b"\0")
-    return digest.hexdigest()
 
 
 def finished_run(client: "MlflowClient", experiment: str, key: str) -> TrainedModel | None:
