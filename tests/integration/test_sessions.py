@@ -29,3 +29,10 @@ def test_a_try_may_open_spark_again_and_a_later_try_interrupts_what_it_left(stac
     left.join(60)
     assert not left.is_alive()
     assert len(failed) == 1
+
+
+def test_sessions_share_generated_code_and_python_workers(stack):
+    """Spark's own main program would set both to true, and the JVM would compile each query again for each task."""
+    with connect(stack.spark_url, stack.spark_token, "test/sharing") as spark:
+        for name in ("enabled", "alwaysApplyClassloader"):
+            assert spark.conf.get(f"spark.sql.artifact.isolation.{name}") == "false"

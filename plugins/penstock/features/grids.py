@@ -50,10 +50,10 @@ class Grid:
         return cls(width, low // width, high // width, rows + int(reach / width * keys))
 
     def bucket(self, moment: "Column") -> "Column":
-        """The bucket of a moment."""
+        """The bucket of a moment in microseconds since 1970."""
         from pyspark.sql.connect import functions as F
 
-        number = F.floor(F.unix_micros(moment) / F.lit(self.width)).cast("bigint")
+        number = F.floor(moment / F.lit(self.width)).cast("bigint")
         return F.least(F.greatest(number, F.lit(self.first)), F.lit(self.last)).cast("bigint")
 
     def last_bucket(self, until: "Column") -> "Column":
@@ -99,7 +99,7 @@ def grid_by_spark(spans: "DataFrame", keys: int) -> Grid:
     from pyspark.sql.connect.window import Window
 
     of_key = Window.partitionBy(*(f"__k{place}" for place in range(keys)))
-    sizes = spans.select(F.unix_micros(FROM).alias("at"), F.count(F.lit(1)).over(of_key).alias("n"))
+    sizes = spans.select(F.col(FROM).alias("at"), F.count(F.lit(1)).over(of_key).alias("n"))
     row = sizes.agg(
         F.count(F.lit(1)).alias("rows"), F.sum(1 / F.col("n")).alias("keys"), F.max("n").alias("most"),
         F.percentile_approx("at", [_OUTLIERS, 1 - _OUTLIERS], 1000).alias("bounds"),

@@ -29,6 +29,9 @@ PREDICTION_TIME = "prediction_time"
 _AT = "__at"
 _BUCKET = "__bucket"
 _ENTITY_BUCKET = "__entity_bucket"
+_HASH = "__hash"
+_ENTITY_HASH = "__entity_hash"
+_MICROSECOND = timedelta(microseconds=1)
 BROADCAST_CELLS = 8_000_000
 _INTEGERS = {"tinyint", "smallint", "int", "bigint"}
 
@@ -95,7 +98,10 @@ def _refuse_taken(kept: Sequence[str], lookups: Sequence[Lookup]) -> None:
 
 @dataclass(frozen=True)
 class _FeatureSide:
-    """The rows of one lookup's table: columns `__k0`, … (keys), `__from`, `__until`, `__v0`, … (features)."""
+    """The rows of one lookup's table: columns `__k0`, … (keys), `__from`, `__until`, `__v0`, … (features).
+
+    `__from` and `__until` are microseconds since 1970, which compare faster than timestamps are computed with.
+    """
 
     number: int
     lookup: Lookup
@@ -124,7 +130,8 @@ class _FeatureSide:
         else:
             spans = valid_rows(rows, keys, time)
         spans = _limited(spans, lookup.max_age, time).select(
-            *(F.col(quote(name)).alias(f"__k{place}") for place, name in enumerate(keys)), FROM, UNTIL,
+            *(_comparable(F.col(quote(name)), types[name]).alias(f"__k{place}") for place, name in enumerate(keys)),
+            F.unix_micros(FROM).alias(FROM), F.unix_micros(UNTIL).alias(UNTIL),
             *(F.col(quote(name)).alias(f"__v{place}") for place, name in enumerate(lookup.features)),
         )  # fmt: skip
         grid = grid_here([table, *([history] if history is not None else [])], keys, as_of)
@@ -134,23 +141,35 @@ class _FeatureSide:
         """Entity rows with the features and whether a row was found."""
         from pyspark.sql.connect import functions as F
 
-        grid = self.grid
+        grid, keys = self.grid, range(len(self.lookup.keys))
         buckets = F.sequence(grid.bucket(F.col(FROM)), grid.last_bucket(F.col(UNTIL)))
         right = self.spans.select("*", F.explode(buckets).alias(_BUCKET))
-        if grid.rows * (len(self.lookup.keys) + len(self.lookup.features) + 3) <= broadcast_cells:
+        right = right.withColumn(_HASH, F.xxhash64(_BUCKET, *(f"__k{place}" for place in keys)))
+        if grid.rows * (len(keys) + len(self.lookup.features) + 4) <= broadcast_cells:
             right = F.broadcast(right)
-        moment = F.col(quote(time)) - F.expr(f"INTERVAL {int(self.lookup.offset.total_seconds())} SECOND")
+        moment = F.unix_micros(F.col(quote(time))) - F.lit(self.lookup.offset // _MICROSECOND)
         left = entities.withColumn(_AT, moment).withColumn(_ENTITY_BUCKET, grid.bucket(F.col(_AT)))
-        condition = F.col(_ENTITY_BUCKET) == F.col(_BUCKET)
-        for place in range(len(self.lookup.keys)):
-            condition &= F.col(_key(self.number, place)) == F.col(f"__k{place}")
+        pairs = [
+            (F.col(_ENTITY_BUCKET), F.col(_BUCKET)),
+            *((self._mine(place), F.col(f"__k{place}")) for place in keys),
+        ]
+        left = left.withColumn(_ENTITY_HASH, F.xxhash64(*(mine for mine, _ in pairs)))
+        condition = F.col(_ENTITY_HASH) == F.col(_HASH)
+        for mine, theirs in pairs:
+            condition &= (mine >= theirs) & (mine <= theirs)
         condition &= (F.col(_AT) >= F.col(FROM)) & (F.col(UNTIL).isNull() | (F.col(_AT) < F.col(UNTIL)))
         joined = left.join(right, condition, "left").select("*", F.col(FROM).isNotNull().alias(matched(self.number)))
         found = {self.lookup.output_name(name): self._value(place) for place, name in enumerate(self.lookup.features)}
         return joined.withColumns(found).drop(
-            _AT, _ENTITY_BUCKET, _BUCKET, FROM, UNTIL, *(f"__k{place}" for place in range(len(self.lookup.keys))),
+            _AT, _ENTITY_BUCKET, _ENTITY_HASH, _BUCKET, _HASH, FROM, UNTIL, *(f"__k{place}" for place in keys),
             *(f"__v{place}" for place in range(len(self.lookup.features))),
         )  # fmt: skip
+
+    def _mine(self, place: int) -> "Column":
+        """The entity rows' key, to be compared with `__k<place>`."""
+        from pyspark.sql.connect import functions as F
+
+        return _comparable(F.col(_key(self.number, place)), self.types[list(self.lookup.keys)[place]])
 
     def _value(self, place: int) -> "Column":
         from pyspark.sql.connect import functions as F
@@ -159,6 +178,11 @@ class _FeatureSide:
         if name not in self.lookup.defaults:
             return value
         return F.coalesce(value, F.lit(self.lookup.defaults[name]).cast(self.types[name]))
+
+
+def _comparable(key: "Column", kind: "DataType") -> "Column":
+    """A key of this type in the table; integers as bigint, since the hash of a number depends on its type."""
+    return key.cast("bigint") if kind.simpleString() in _INTEGERS else key
 
 
 def _limited(spans: "DataFrame", max_age: timedelta | None, time: str) -> "DataFrame":

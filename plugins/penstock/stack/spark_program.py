@@ -10,6 +10,7 @@ from penstock.stack.java import MODULE_OPTIONS, Java
 from penstock.stack.programs import Program, base_environment
 from penstock.stack.settings import StackSettings
 
+_MAIN = Path(__file__).with_name("spark_main.py")
 _LOG4J = """\
 rootLogger.level = warn
 rootLogger.appenderRef.file.ref = file
@@ -48,9 +49,7 @@ def spark_program(settings: StackSettings, credentials: Credentials, java: Java,
         "org.apache.spark.deploy.SparkSubmit",
         "--properties-file",
         str(folder / "spark.conf"),
-        "--class",
-        "org.apache.spark.sql.connect.service.SparkConnectServer",
-        "spark-internal",
+        str(_MAIN),
     )
     environment = {
         **base_environment(settings),
@@ -75,6 +74,11 @@ def _properties(settings: StackSettings, folder: Path) -> str:
         "spark.master": f"local[{settings.spark_cores}]",
         "spark.driver.host": "localhost",
         "spark.driver.bindAddress": "127.0.0.1",
+        "spark.plugins": "org.apache.spark.sql.connect.SparkConnectPlugin",
+        # Sessions share class loaders, and with them generated code that the JVM has compiled, and Python workers. What
+        # a session adds (a jar, a Python file) others see; whoever has the token may run any code here anyway.
+        "spark.sql.artifact.isolation.enabled": "false",
+        "spark.sql.artifact.isolation.alwaysApplyClassloader": "false",
         "spark.connect.grpc.binding.address": settings.network.listen,
         "spark.connect.grpc.binding.port": settings.ports.spark,
         "spark.ui.enabled": "false",
