@@ -5,10 +5,12 @@ from collections.abc import Callable
 import pytest
 
 from penstock.errors import GateError, RegistryError
+from penstock.lineage.models import registered_versions
 from penstock.registry.deployments import repair, transition
 from penstock.registry.queue import admit, find_missed
 from penstock.registry.stages import STAGE_TAG, Stage, stage_of
 from penstock.registry.turns import Superseded
+from penstock.training import mlflow_client
 from tests.integration.test_registry import AS_OF, Shelf, make_shelf
 
 __all__ = ["make_shelf"]
@@ -111,3 +113,17 @@ def test_what_a_hand_archived_by_its_tag_is_found_after_the_repair(make_shelf: C
     shelf.registered.tag(1, {STAGE_TAG: None})
     repair(*about(shelf))
     assert find_missed(*about(shelf), lambda _: False) is None
+
+
+def test_versions_beyond_one_page_of_the_registry_are_seen(
+    make_shelf: Callable[..., Shelf], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mlflow_client, "PAGE", 2)
+    shelf = make_shelf(5)
+    shelf.registered.tag(1, {"penstock.as_of": "2020-04-01T00:00:00Z"})  # the last that was changed
+    assert [int(found.version) for found in shelf.registered.versions()] == [1, 2, 3, 4, 5]
+    assert admit(*about(shelf), 5, AS_OF).superseded == (1, 2, 3, 4)
+    with pytest.raises(Superseded, match="version 5"):
+        admit(*about(shelf), 1, AS_OF)
+    known = registered_versions(shelf.workspace, [shelf.project]).versions
+    assert [found.version for found in known] == [1, 2, 3, 4, 5]

@@ -14,18 +14,24 @@ import yaml
 
 from penstock.errors import GateError, ServiceError
 from penstock.gates import Outcome
+from penstock.inference.batch import score_batch
 from penstock.lakehouse.small_tables import read
 from penstock.registry.adoption import adopt_version, adoption_of
 from penstock.registry.audit import AuditLog
+from penstock.registry.candidates import load_version
+from penstock.registry.comparison import compare_with_production
 from penstock.registry.compliance import check_compliance
 from penstock.registry.compliance.gate import open_subject
 from penstock.registry.compliance.registered import CHECKS
 from penstock.registry.compliance.serialisation import may_be_loaded
 from penstock.registry.compliance.trial import try_model
+from penstock.registry.former import check_former
 from penstock.registry.stages import Stage, stage_of
 from penstock.spec.compliance import EnvironmentCompliance
 from penstock.spec.names import COMPLIANCE_CHECKS
+from penstock.training.errors import ScoringError
 from penstock.training.origins import write_origin
+from penstock.training.scoring import load_scorer_from
 from penstock.workspace import Connections
 from tests.integration.plant import MODEL, SECOND, checks
 
@@ -231,6 +237,47 @@ def test_a_pickle_of_unknown_origin_is_never_loaded_and_one_that_somebody_vouche
     verdict = check_compliance(*plant.about, version, SECOND)
     assert checks(verdict)["safe_serialisation"] == "pass"
     assert fired.exists(), "now it is loaded"
+
+
+def test_no_way_to_load_a_version_leads_past_the_origin_of_a_pickle(plant, tmp_path):
+    """Without any compliance check: a candidate that is compared, a version that a hand put into production."""
+    fired = tmp_path / "fired"
+    name = f"{plant.project}.{MODEL}"
+    version = plant.add_tampered(_pickled(f"touch {fired}"), tmp_path)
+    compared = compare_with_production(*plant.about, version, SECOND)
+    assert failing(compared) == {"candidate scores"}
+    assert f"penstock adopt {name} {version} --trust-pickle" in compared.reason
+    plant.registered.move_alias("production", version)
+    with pytest.raises(ScoringError, match=rf"nothing in {plant.project}\.model_origins vouches for its files"):
+        score_batch(*plant.about, SECOND)
+    source = plant.registered.version(version).source
+    for uri in (f"models:/{name}@production", f"runs:/{source.split('/')[-3]}/model"):
+        with pytest.raises(ScoringError, match=r"it is stored as cloudpickle; .*vouches for its files"):
+            load_scorer_from(plant.workspace, uri)
+    assert not check_former(*plant.about, version).passed
+    adopt_version(*plant.about, version, "Ann", "made by our friends", SECOND)
+    with pytest.raises(ScoringError, match="vouches for its files"):
+        load_version(plant.workspace, name, version)
+    assert not fired.exists()
+    adopt_version(*plant.about, version, "Ann", "I read it", SECOND, trust_pickle=True)
+    load_version(plant.workspace, name, version)
+    assert fired.exists(), "now it is loaded"
+
+
+def test_a_pickle_that_was_exchanged_after_somebody_vouched_for_it_is_not_loaded(plant, tmp_path):
+    import mlflow
+
+    fired = tmp_path / "fired"
+    version = plant.add_tampered(_pickled("true"), tmp_path)
+    adopt_version(*plant.about, version, "Ann", "I read it", SECOND, trust_pickle=True)
+    found, other = plant.registered.version(version), tmp_path / "other"
+    other.mkdir()
+    local = Path(mlflow.artifacts.download_artifacts(found.source, dst_path=str(other)))
+    _pickled(f"touch {fired}")(local)
+    mlflow.MlflowClient().log_artifacts(found.run_id, str(local), "model")
+    with pytest.raises(ScoringError, match="or they were changed since"):
+        load_version(plant.workspace, f"{plant.project}.{MODEL}", version)
+    assert not fired.exists()
 
 
 def _editing(change: Callable[[dict], None]) -> Callable[[Path], None]:

@@ -156,7 +156,7 @@ def register_reading_capacity(store: FeatureStore, name: str) -> None:
     mlflow.set_experiment(f"{PROJECT}.{MODEL}")
     with mlflow.start_run():
         parts = ModelParts(model, columns, json.dumps(spec), pd.DataFrame({"capacity": [1.0]}))
-        mlflow.register_model(log_native_model(parts, training), name)
+        mlflow.register_model(log_native_model(parts, training).uri, name)
 
 
 def test_a_logged_model_scores_keys_in_their_order(store: FeatureStore, registered: RegisteredVersion) -> None:

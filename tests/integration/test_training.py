@@ -15,13 +15,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from deltalake import write_deltalake
+from deltalake import DeltaTable, write_deltalake
 from fastapi.testclient import TestClient
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from typer.testing import CliRunner
 
 from penstock.cli import app
+from penstock.clock import parse_as_of
 from penstock.errors import ServiceError
 from penstock.features.training_set import TrainingSet
 from penstock.profiles import Profile
@@ -33,6 +34,7 @@ from penstock.training.blocks import LABEL
 from penstock.training.card import card_model
 from penstock.training.evaluate import evaluate_model
 from penstock.training.explain import explain_model
+from penstock.training.origins import read_origins
 from penstock.training.predictors import predict
 from penstock.training.profile import profile_model
 from penstock.training.register import RegisteredVersion, register_model
@@ -693,6 +695,37 @@ def test_registering_waits_for_evaluation_description_and_profile(shop):
         register_model(shop, PROJECT, "late", found.run_id)
     with pytest.raises(TrainingError, match="has no hold-out metrics: evaluate it first"):
         explain_model(shop, PROJECT, "late", found.run_id)
+
+
+def _exchange_a_file(trained, tmp_path):
+    """Whoever may write to MLflow's artifact store puts other contents in the place of the model's."""
+    from mlflow.artifacts import download_artifacts
+
+    folder = Path(download_artifacts(trained.model_uri, dst_path=str(tmp_path)))
+    booster = folder / "model.lgb"
+    booster.write_text(booster.read_text().replace("leaf_value=", "leaf_value=0."))
+    MlflowClient().log_model_artifacts(trained.model_uri.removeprefix("models:/"), str(folder))
+
+
+def test_files_that_were_exchanged_after_training_are_not_registered(shop, tmp_path):
+    about = shop.with_(lineage=Lineage(run="exchanged")), PROJECT, "late"
+    found = train_model(*about, training_set(shop, "late"))
+    written = read_origins(shop, PROJECT, "late", run_id=found.run_id)
+    assert [(row.kind, row.as_of) for row in written] == [("trained", parse_as_of(found.as_of))]
+    _exchange_a_file(found, tmp_path)
+    with pytest.raises(TrainingError, match=rf"are not those that run {found.run_id} of {PROJECT}.late wrote"):
+        register_model(*about, found.run_id)
+    assert read_origins(shop, PROJECT, "late", run_id=found.run_id) == written
+
+
+def test_a_run_whose_files_nobody_noted_is_trained_again(shop):
+    about = shop.with_(lineage=Lineage(run="not noted")), PROJECT, "late", training_set(shop, "late")
+    first = train_model(*about)
+    table = DeltaTable(shop.addresses.readable(f"{PROJECT}.model_origins"))
+    table.delete(f"run_id = '{first.run_id}'")
+    second = train_model(*about)
+    assert second.run_id != first.run_id
+    assert train_model(*about).run_id == second.run_id
 
 
 def test_a_run_of_another_model_or_of_nobody_is_refused(shop, trained):

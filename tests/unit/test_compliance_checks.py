@@ -8,15 +8,14 @@ import pytest
 import yaml
 
 from penstock.lakehouse.git import reviewed_on
-from penstock.registry.compliance.files import ModelFiles
 from penstock.registry.compliance.gate import every_check
 from penstock.registry.compliance.reference import checks_page
 from penstock.registry.compliance.registered import CHECKS
-from penstock.registry.compliance.serialisation import runs_code
 from penstock.spec.compliance import Compliance, EnvironmentCompliance, Severity
 from penstock.spec.environment import Approval, Environment, LakehouseSpec
 from penstock.spec.names import COMPLIANCE_CHECKS, FIXED_COMPLIANCE_CHECKS
-from penstock.training.origins import model_digest
+from penstock.training.model_folder import ModelFiles, model_digest
+from penstock.training.serialisation import runs_code
 
 PAGE = Path(__file__).parents[2] / "docs/reference/compliance-checks.md"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from penstock.training.feature_spec import PATH_IN_MODEL
-from penstock.training.mlflow_client import answers
+from penstock.training.mlflow_client import BY_NUMBER, answers, every
 from penstock.training.runs import tracking
 from penstock.training.used_columns import UsedColumn, used_columns
 from penstock.workspace import Workspace
@@ -56,7 +56,8 @@ def registered_versions(workspace: Workspace, projects: Sequence[str]) -> Regist
         with tracking(workspace) as client:
             for project in projects:
                 aliases = _aliases(client, project)
-                for version in client.search_model_versions(f"name LIKE '{project}.%'", max_results=1000):
+                of_project = f"name LIKE '{project}.%'"
+                for version in every(client.search_model_versions, of_project, order_by=BY_NUMBER):
                     found.append(_version(client, project, version, aliases.get(version.name, {})))
     except PenstockError as error:
         return Registry(problem=f"registered versions are not shown: {error}")
@@ -66,7 +67,7 @@ def registered_versions(workspace: Workspace, projects: Sequence[str]) -> Regist
 def _aliases(client: "MlflowClient", project: str) -> dict[str, dict[int, list[str]]]:
     """By model and version, its aliases."""
     found: dict[str, dict[int, list[str]]] = {}
-    for model in client.search_registered_models(f"name LIKE '{project}.%'", max_results=1000):
+    for model in every(client.search_registered_models, f"name LIKE '{project}.%'", order_by=["name ASC"]):
         for alias, version in (model.aliases or {}).items():
             found.setdefault(model.name, {}).setdefault(int(version), []).append(alias)
     return found

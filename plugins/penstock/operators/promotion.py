@@ -106,8 +106,9 @@ class CompareWithProductionOperator(VersionOperator, AskAgainOperator):
 
     def run(self, workspace: Workspace, as_of: datetime, context: Context) -> Any:
         """Calls penstock.registry.comparison.compare_with_production; a loser is archived."""
-        from penstock.registry.approval import fingerprint, shown
+        from penstock.registry.approval import shown
         from penstock.registry.comparison import compare_with_production
+        from penstock.registry.deciding import fingerprint
         from penstock.registry.methods import Pending
         from penstock.registry.promotion import reject
 

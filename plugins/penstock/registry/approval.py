@@ -1,7 +1,5 @@
 """What a request for approval shows, that what was shown is what is promoted, and what is kept of an answer."""
 
-import hashlib
-import json
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -11,6 +9,7 @@ from penstock.gates import Verdict
 from penstock.registry.audit import AuditLog, Conflict
 from penstock.registry.client import RegisteredModel, registered_name
 from penstock.registry.comparison_report import comparison_markdown
+from penstock.registry.deciding import digest, fingerprint
 from penstock.registry.holds import holds
 from penstock.registry.notes import Note, NoteKind
 from penstock.registry.settling import patience
@@ -20,8 +19,6 @@ SHOWN = "shown"
 """In a promotion's evidence: what the person, or the rule, decided upon."""
 _CARDS = ("model_card.md", "description.md")
 _LONGEST_CARD = 6000
-_DECIDING = {"entity", "label", "lookups", "on_demand", "promotion"}  # of a model's declaration, with …
-_DECIDING_TRAINING = {"task", "metric", "metrics", "lower_is_better"}
 
 
 @dataclass(frozen=True)
@@ -47,16 +44,9 @@ class Answer:
     answered_at: str | None
 
 
-def fingerprint(workspace: Workspace, project: str, model: str) -> str:
-    """A hash of what the model's declaration decides by: entity, label, features, metrics, the promotion's rule."""
-    spec = workspace.project(project).model(model)
-    part = spec.model_dump(mode="json", include={**dict.fromkeys(_DECIDING, True), "training": _DECIDING_TRAINING})
-    return _hash(part)
-
-
 def shown(workspace: Workspace, project: str, model: str, comparison: dict[str, Any]) -> Shown:
     """The fingerprints of what is decided upon now."""
-    return Shown(fingerprint(workspace, project, model), _hash(comparison))
+    return Shown(fingerprint(workspace, project, model), digest(comparison))
 
 
 def check_shown(workspace: Workspace, project: str, model: str, version: int, evidence: dict[str, Any]) -> None:
@@ -74,8 +64,9 @@ def check_shown(workspace: Workspace, project: str, model: str, version: int, ev
         raise GateError(f"{name}: the comparison was made again after the decision, which rests on another: {again}")
     if before["spec"] != now.spec:
         raise GateError(
-            f"{name}: the declaration of {model} (entity, label, features, metrics or promotion) was changed since "
-            f"the comparison, so what was decided upon is not what would be promoted: {again}"
+            f"{name}: the declaration of {model} (entity, label, features, metrics, slices or promotion), or the "
+            "module of a function that it names, was changed since the comparison, so what was decided upon is not "
+            f"what would be promoted: {again}"
         )
 
 
@@ -95,7 +86,7 @@ def request_text(
     card = _card(RegisteredModel(workspace, project, model), version)
     if card:
         parts.append(f"### model card\n\n{card}")
-    parts.append(f"Rule `{fingerprint(workspace, project, model)}`, verdict `{_hash(comparison)}`.")
+    parts.append(f"Rule `{fingerprint(workspace, project, model)}`, verdict `{digest(comparison)}`.")
     return "\n\n".join(part for part in parts if part)
 
 
@@ -138,8 +129,3 @@ def _card(registered: RegisteredModel, version: int) -> str:
     texts = (registered.run_text(found, name) for name in _CARDS)
     text = next((text for text in texts if text), None) or found.description or ""
     return text if len(text) <= _LONGEST_CARD else f"{text[:_LONGEST_CARD]} …"
-
-
-def _hash(value: Any) -> str:
-    text = json.dumps(value, sort_keys=True, default=str, ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from penstock.errors import RegistryError, ServiceError
 from penstock.spec.names import TRAINING_METRIC_PREFIXES
+from penstock.training.mlflow_client import BY_NUMBER, every
 from penstock.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ class RegisteredModel:
     def versions(self) -> list["ModelVersion"]:
         """Every version, oldest first."""
         with self._asking("its versions"):
-            found = self._client.search_model_versions(f"name='{self.name}'", max_results=1000)
+            found = list(every(self._client.search_model_versions, f"name='{self.name}'", order_by=BY_NUMBER))
         return sorted(found, key=lambda version: int(version.version))
 
     def has_version(self, version: int) -> bool:

@@ -6,9 +6,9 @@ from penstock.gates import Check, Outcome, Verdict
 from penstock.registry.candidates import load_version
 from penstock.registry.client import registered_name
 from penstock.registry.compliance.features import check_features_declared, check_features_in_lakehouse
-from penstock.registry.compliance.files import Unusable
 from penstock.registry.compliance.gate import open_subject
 from penstock.training.errors import ScoringError
+from penstock.training.model_folder import Unusable
 from penstock.workspace import Workspace
 
 GATE = "former version"

@@ -8,6 +8,7 @@ from penstock.errors import ServiceError, TableError
 from penstock.lakehouse.addresses import Address
 from penstock.lakehouse.records import CommitRecord
 from penstock.lakehouse.system_tables import SystemTable
+from penstock.training.mlflow_client import BY_NUMBER, every
 from penstock.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 
 Pins = dict[str, dict[int, str]]
 _TAG = "penstock.training_set"
-_PAGE = 1000
 
 
 def pinned_versions(workspace: Workspace) -> Pins:
@@ -44,14 +44,8 @@ def _registered(workspace: Workspace) -> "Iterator[ModelVersion]":
     workspace.mlflow()
     resolved = workspace.resolved
     client = MlflowClient(resolved.mlflow_uri, resolved.registry_uri or resolved.mlflow_uri)
-    token = None
     try:
-        while True:
-            page = client.search_model_versions(max_results=_PAGE, page_token=token)
-            yield from page
-            token = page.token
-            if not token:
-                return
+        yield from every(client.search_model_versions, order_by=BY_NUMBER)
     except MlflowException as error:
         raise ServiceError(
             f"the registry at {resolved.mlflow_uri} does not say which table versions its models need: {error}. "

@@ -1,11 +1,13 @@
 """The options that did best in an earlier tuning, as an environment with `limits.search: best` wants them."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from penstock.spec.project import Model
 from penstock.training.errors import TrainingError
 from penstock.training.metrics import is_lower_better
+from penstock.training.mlflow_client import every
 from penstock.training.runs import RUN_KEY, tracking
 from penstock.training.trial_runs import TrialRuns
 from penstock.training.trials import Trial
@@ -14,8 +16,6 @@ from penstock.workspace import Workspace
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
-
-_MOST_RUNS = 100
 
 
 @dataclass(frozen=True)
@@ -65,13 +65,13 @@ def best_options(workspace: Workspace, project_name: str, model_name: str, most:
     )
 
 
-def _finished(client: "MlflowClient", experiment_id: str) -> "list[Run]":
+def _finished(client: "MlflowClient", experiment_id: str) -> Iterator["Run"]:
     """Trainings, the newest first; trials have no run key."""
-    runs = client.search_runs(
-        [experiment_id], "attributes.status = 'FINISHED'", order_by=["attributes.start_time DESC"],
-        max_results=_MOST_RUNS,
-    )  # fmt: skip
-    return [run for run in runs if RUN_KEY in run.data.tags]
+    finished = "attributes.status = 'FINISHED'"
+    newest_first = ["attributes.start_time DESC"]
+    for run in every(client.search_runs, [experiment_id], finished, order_by=newest_first):
+        if RUN_KEY in run.data.tags:
+            yield run
 
 
 def _ranked(spec: Model, trials: list[Trial]) -> list[tuple[dict[str, Any], float]]:

@@ -151,7 +151,7 @@ def _log(
     )
     spec = to_json(training_set.feature_spec(name, task))
     example = training_set.load_df().tail(EXAMPLE_ROWS)
-    uri = log_native_model(ModelParts(model, training_set.columns, spec, example), training)
+    uri = log_native_model(ModelParts(model, training_set.columns, spec, example), training).uri
     log_inputs(client, mlflow.active_run().info.run_id, training_set.workspace, training_set.record)
     mlflow.set_tags(_tags(training_set, name))
     return uri

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import inspect
+import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +13,13 @@ from penstock.spec.project import ColumnType, Training
 from penstock.training.errors import TrainingError
 from penstock.training.feature_columns import FeatureColumns
 from penstock.training.feature_spec import FILE_NAME
+from penstock.training.model_folder import model_digest
 from penstock.training.spark_ml import save_spark_model
 from penstock.training.torch_models import save_module
 
 if TYPE_CHECKING:
     import pandas as pd
     from mlflow.models import Model, ModelSignature
-    from mlflow.models.model import ModelInfo
 
 EXAMPLE_ROWS = 3
 
@@ -33,8 +34,16 @@ class ModelParts:
     example: "pd.DataFrame"
 
 
-def log_native_model(parts: ModelParts, training: Training) -> str:
-    """Logs a model to the active run, and answers its address `models:/<id>`.
+@dataclass(frozen=True)
+class LoggedModel:
+    """A model in MLflow: its address `models:/<id>`, and the digest of the files that were sent there."""
+
+    uri: str
+    digest: str
+
+
+def log_native_model(parts: ModelParts, training: Training) -> LoggedModel:
+    """Logs a model to the active run.
 
     The model's folder holds the library's own files, MLflow's signature and pinned requirements, and
     `extra_files/feature_spec.json` and `extra_files/example_rows.json` (raw rows, as the scorer takes them).
@@ -49,48 +58,55 @@ def log_native_model(parts: ModelParts, training: Training) -> str:
         parts.example[parts.columns.names].to_json(rows, orient="records", indent=1)
         given = {"pip_requirements": requirements, "extra_files": [str(spec), str(rows)]}
         try:
-            if training.flavor in _WRITERS:
-                info = _log_folder(parts, training.flavor, given)
-            else:
-                info = flavor.log_model(parts.model, **given, **_options(flavor, parts))
+            return _log_folder(parts, training.flavor, given)
         except Exception as error:  # each library refuses a foreign model in its own way
             raise TrainingError(
                 f"{type(parts.model).__module__}.{type(parts.model).__name__} cannot be logged as "
                 f"training.flavor {training.flavor}: {type(error).__name__}: {str(error)[:300]}"
             ) from error
-    return str(info.model_uri)
 
 
-def _options(flavor: Any, parts: ModelParts) -> dict[str, Any]:
-    options = {"name": "model", "signature": _signature(parts.columns), **_trusted_types(flavor, parts.model)}
+def _log_folder(parts: ModelParts, name: str, given: dict[str, Any]) -> LoggedModel:
+    """Writes the model's folder by its flavour and has MLflow send it, as the flavours' own `log_model` do; the digest
+    is taken in between, so that nobody can exchange a file before it is known.
+    """
+    from mlflow.models import Model
+
+    digests = []
+
+    def save_model(path: str, mlflow_model: Model, **_: Any) -> None:
+        _WRITERS.get(name, _write)(parts, name, Path(path), mlflow_model, given)
+        for cache in Path(path).rglob("__pycache__"):  # which MLflow leaves out
+            shutil.rmtree(cache)
+        digests.append(model_digest(Path(path)))
+
+    writer = SimpleNamespace(save_model=save_model, __name__=f"mlflow.{name}")
+    # MLflow's own trial of the example may write into the folder; the compliance check makes a better one
+    info = Model.log(artifact_path=None, name="model", flavor=writer, validate_serving_input=False)
+    return LoggedModel(str(info.model_uri), digests[0])
+
+
+def _write(parts: ModelParts, name: str, path: Path, mlflow_model: "Model", given: dict[str, Any]) -> None:
+    flavor = find_flavor(name)
+    options = {"signature": _signature(parts.columns), **_trusted_types(flavor, parts.model)}
     if not parts.columns.categorical:
         # MLflow tries an example on its plain python_function, which knows no pandas categories
         options["input_example"] = parts.columns.prepare(parts.example)
-    return options
+    flavor.save_model(parts.model, str(path), mlflow_model=mlflow_model, **given, **options)
 
 
-def _write_torch(parts: ModelParts, path: Path, mlflow_model: "Model", **given: Any) -> None:
+def _write_torch(parts: ModelParts, _: str, path: Path, mlflow_model: "Model", given: dict[str, Any]) -> None:
+    mlflow_model.signature = _signature(parts.columns)
     save_module(parts.model, path, mlflow_model, example=parts.columns.prepare(parts.example), **given)
 
 
-def _write_spark(parts: ModelParts, path: Path, mlflow_model: "Model", **given: Any) -> None:
+def _write_spark(parts: ModelParts, _: str, path: Path, mlflow_model: "Model", given: dict[str, Any]) -> None:
+    mlflow_model.signature = _signature(parts.columns)
     save_spark_model(parts.model, path, mlflow_model, **given)
 
 
 _WRITERS = {"pytorch": _write_torch, "spark": _write_spark}
 """Flavours whose models take more to be written than their MLflow flavour does."""
-
-
-def _log_folder(parts: ModelParts, name: str, given: dict[str, Any]) -> "ModelInfo":
-    """Logs a model whose folder is written here, as MLflow's own flavours do."""
-    from mlflow.models import Model
-
-    def save_model(path: str, mlflow_model: Model, **_: Any) -> None:
-        mlflow_model.signature = _signature(parts.columns)
-        _WRITERS[name](parts, Path(path), mlflow_model, **given)
-
-    writer = SimpleNamespace(save_model=save_model, __name__=f"mlflow.{name}")
-    return Model.log(artifact_path=None, name="model", flavor=writer)
 
 
 def pinned_requirements(packages: list[str]) -> list[str]:
@@ -119,10 +135,10 @@ def find_flavor(name: str) -> Any:
 
     flavor = getattr(mlflow, name, None)
     try:
-        log_model = getattr(flavor, "log_model", None)
+        save_model = getattr(flavor, "save_model", None)
     except ModuleNotFoundError as error:
         raise TrainingError(f"training.flavor {name}: {error}. Add the package to requirements.in") from error
-    if log_model is None or not (name in _WRITERS or "extra_files" in inspect.signature(log_model).parameters):
+    if save_model is None or not (name in _WRITERS or "extra_files" in inspect.signature(save_model).parameters):
         raise TrainingError(
             f"training.flavor {name!r} is no MLflow flavour that stores a model with extra files: use lightgbm, "
             "sklearn, xgboost, pytorch, spark, or another that does"
@@ -151,7 +167,7 @@ def _trusted_types(flavor: Any, model: Any) -> dict[str, Any]:
 
     MLflow stores such models with skops, which loads only classes that it knows or that are named.
     """
-    if not hasattr(model, "get_params") or "skops_trusted_types" not in inspect.signature(flavor.log_model).parameters:
+    if not hasattr(model, "get_params") or "skops_trusted_types" not in inspect.signature(flavor.save_model).parameters:
         return {}
     import skops.io
 

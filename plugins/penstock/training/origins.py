@@ -1,13 +1,12 @@
 """Where a model comes from: the table `model_origins`, which training writes and which no MLflow login reaches.
 
-Tags of a run or a version are anybody's who may write to MLflow. So training also notes, in the lakehouse, the digest
-of the model's files; files with another digest are not what this environment's pipeline made. A person who takes
-responsibility for a model from elsewhere adopts its digest.
+Tags of a run or a version are anybody's who may write to MLflow, and so are its files. So training also notes, in the
+lakehouse, the digest of the model's files as it wrote them; files with another digest are not what this environment's
+pipeline made. A person who takes responsibility for a model from elsewhere adopts its digest.
 """
 
-import hashlib
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -18,12 +17,14 @@ from penstock.clock import now
 from penstock.lakehouse.git import reviewed_on
 from penstock.lakehouse.records import record
 from penstock.lakehouse.system_tables import SystemTable
+from penstock.training.errors import TrainingError
+from penstock.training.model_folder import model_digest
 from penstock.workspace import Workspace
 
 if TYPE_CHECKING:
-    from penstock.training.runs import TrainingRun
+    from penstock.training.trained_model import TrainedModel
 
-_ADDED_BY_THE_REGISTRY = "registered_model_meta"
+NOT_IN_GIT = "not in Git"
 
 
 class OriginKind(StrEnum):
@@ -54,38 +55,43 @@ class Origin:
     trusts_pickle: bool = False
 
 
-def model_digest(folder: Path) -> str:
-    """A digest of the names and contents of a model's files, as its run logged them."""
-    digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder).as_posix()
-        if path.is_file() and name != _ADDED_BY_THE_REGISTRY:
-            with path.open("rb") as file:
-                content = hashlib.file_digest(file, "sha256").digest()
-            digest.update(name.encode() + b"\0" + content)
-    return digest.hexdigest()
-
-
-def record_trained(run: "TrainingRun") -> None:
-    """Notes that this environment's pipeline made a run's model; a repeat changes nothing."""
-    from mlflow.artifacts import download_artifacts
-
+def trained_origin(trained: "TrainedModel", digest: str, tags: Mapping[str, str]) -> Origin:
+    """What training says of the files that it has just written. tags: those that it gave its run."""
     from penstock.clock import parse_as_of
 
-    tags = run.run.data.tags
     code = tags.get("penstock.code")
-    with tempfile.TemporaryDirectory() as folder:
-        digest = model_digest(Path(download_artifacts(artifact_uri=run.trained.model_uri, dst_path=folder)))
-    found = Origin(
-        model=run.trained.model, digest=digest, kind=OriginKind.TRAINED, as_of=parse_as_of(run.trained.as_of),
-        run_id=run.run.info.run_id, code=None if code in (None, NOT_IN_GIT) else code,
+    return Origin(
+        model=trained.model, digest=digest, kind=OriginKind.TRAINED, as_of=parse_as_of(trained.as_of),
+        run_id=trained.run_id, code=None if code in (None, NOT_IN_GIT) else code,
         reviewed_on=tags.get("penstock.reviewed_on") or None,
     )  # fmt: skip
-    if found not in read_origins(run.workspace, run.trained.project, found.model, digest):
-        write_origin(run.workspace, run.trained.project, found)
 
 
-NOT_IN_GIT = "not in Git"
+def check_as_trained(workspace: Workspace, trained: "TrainedModel") -> None:
+    """Raises TrainingError where a run's model is not made of the files that its training wrote."""
+    from mlflow.artifacts import download_artifacts
+
+    with tempfile.TemporaryDirectory() as folder:
+        digest = model_digest(Path(download_artifacts(artifact_uri=trained.model_uri, dst_path=folder)))
+    found = read_origins(workspace, trained.project, trained.model, digest=digest)
+    if not any(row.kind is OriginKind.TRAINED and row.run_id == trained.run_id for row in found):
+        raise TrainingError(
+            f"the files of {trained.model_uri} (digest {digest[:12]}) are not those that run {trained.run_id} of "
+            f"{trained.project}.{trained.model} wrote, by {trained.project}.{SystemTable.MODEL_ORIGINS}: they were "
+            "exchanged in MLflow's artifact store since, or the run was made in another environment. Find out by whom, "
+            "delete the run, and train again"
+        )
+
+
+def voucher(origins: Sequence[Origin]) -> str | None:
+    """Why files of these origins may be loaded although that runs code; None where they may not."""
+    for found in origins:
+        if found.kind is OriginKind.ADOPTED and found.trusts_pickle:
+            return f"{found.decided_by} vouches for it ({found.reason})"
+    for found in origins:
+        if found.kind is OriginKind.TRAINED:
+            return f"this environment's training made it (run {found.run_id})"
+    return None
 
 
 def origin_tags(workspace: Workspace, folder: Path, code: str | None) -> dict[str, str]:
@@ -103,8 +109,12 @@ def write_origin(workspace: Workspace, project: str, origin: Origin) -> None:
     write_system_rows(path, SystemTable.MODEL_ORIGINS, [row], record(origin.as_of, run=workspace.lineage.run))
 
 
-def read_origins(workspace: Workspace, project: str, model: str, digest: str) -> Sequence[Origin]:
-    """What is known about a digest, in this environment's own lakehouse: read-only roots vouch for nothing here."""
+def read_origins(
+    workspace: Workspace, project: str, model: str, *, digest: str | None = None, run_id: str | None = None
+) -> Sequence[Origin]:
+    """What is known about a digest, or of a run, in this environment's own lakehouse: read-only roots vouch for
+    nothing here.
+    """
     from deltalake import DeltaTable
 
     from penstock.lakehouse.small_tables import read_arrow
@@ -112,10 +122,11 @@ def read_origins(workspace: Workspace, project: str, model: str, digest: str) ->
     path = workspace.addresses.writable(f"{project}.{SystemTable.MODEL_ORIGINS}")
     if not DeltaTable.is_deltatable(path):
         return ()
-    rows = read_arrow(path, filters=[("model", "=", model), ("digest", "=", digest)]).to_pylist()
+    wanted = {"model": model, "digest": digest, "run_id": run_id}
+    rows = read_arrow(path, filters=[(name, "=", value) for name, value in wanted.items() if value is not None])
     names = Origin.__dataclass_fields__
     return [
         Origin(**{**{name: row[name] for name in names}, "kind": OriginKind(row["kind"]),
                   "trusts_pickle": bool(row["trusts_pickle"])})
-        for row in rows
+        for row in rows.to_pylist()
     ]  # fmt: skip

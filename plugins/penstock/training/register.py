@@ -7,7 +7,7 @@ from penstock.training.card import card_writer
 from penstock.training.errors import TrainingError
 from penstock.training.evaluate import FOLDER
 from penstock.training.explain import DESCRIPTION
-from penstock.training.origins import record_trained
+from penstock.training.origins import check_as_trained
 from penstock.training.profile import PROFILE
 from penstock.training.run_version import version_of
 from penstock.training.runs import RUN_KEY, TrainingRun, open_run, tracking
@@ -34,17 +34,18 @@ def register_model(workspace: Workspace, project_name: str, model_name: str, run
 
     A run has one version: a repeat answers the one that is there and changes nothing of it; the model card is written
     again, with its number. Raises TrainingError for a run that lacks its evaluation, description or profile,
-    since a version never changes.
+    since a version never changes, and for one whose files are not those that its training wrote.
     """
     with tracking(workspace) as client:
         run = open_run(workspace, client, project_name, model_name, run_id)
         version = version_of(run)
+        if version is None:
+            check_as_trained(workspace, run.trained)
         _check_complete(run)
         with card_writer(run) as write_card:
             if version is None:
                 write_card(None)  # beforehand: whoever sees the version finds its card
                 _ensure_registered_model(client, run)
-                record_trained(run)
                 _create(client, run)
                 version = version_of(run)  # again: a retried request may have made a second one
             if version is None:

@@ -20,7 +20,7 @@ from penstock.spec.project import Model
 from penstock.training.blocks import Split
 from penstock.training.errors import TrainingError
 from penstock.training.loading import recorded_rows, where_it_lies
-from penstock.training.mlflow_client import outages, quiet
+from penstock.training.mlflow_client import every, outages, quiet
 from penstock.training.origins import NOT_IN_GIT, origin_tags
 from penstock.training.scoring import Scorer, load_scorer_from
 from penstock.training.trained_model import FILE_NAME, TrainedModel
@@ -92,7 +92,7 @@ def run_key(
 def finished_run(client: "MlflowClient", experiment: str, key: str) -> TrainedModel | None:
     """What an earlier, complete run with this key left; unfinished ones are given up: failed, and tagged so."""
     found = None
-    for run in client.search_runs([experiment], filter_string=f"tags.`{RUN_KEY}` = '{key}'"):
+    for run in every(client.search_runs, [experiment], f"tags.`{RUN_KEY}` = '{key}'"):
         trained = load_trained(run) if run.info.status == "FINISHED" else None
         if trained is None and ABANDONED not in run.data.tags:
             logger.warning("run %s was not finished: it is given up, and training starts anew", run.info.run_id)

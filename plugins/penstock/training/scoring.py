@@ -1,18 +1,28 @@
-"""Asks a registered model: raw feature columns in, predictions out."""
+"""Asks a registered model: raw feature columns in, predictions out.
 
-import json
+Every model that Penstock asks in a process of its own is loaded here, and nowhere else: so this is where files that
+would run code are held against their origin.
+"""
+
+import re
 import tempfile
 from dataclasses import dataclass, field, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
+from cachetools import LRUCache, cached
+
+from penstock.errors import TableError
 from penstock.spec.project import Task
 from penstock.training.errors import ScoringError
 from penstock.training.feature_columns import FeatureColumns
-from penstock.training.feature_spec import PATH_IN_MODEL
 from penstock.training.mlflow_client import outages, quiet
+from penstock.training.model_folder import ModelFiles, Unusable
+from penstock.training.origins import read_origins, voucher
 from penstock.training.predictors import predict
+from penstock.training.serialisation import runs_code
 from penstock.training.spark_ml import FLAVOR as SPARK
 from penstock.training.spark_ml import StoredSparkModel
 from penstock.workspace import Workspace
@@ -22,6 +32,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _SCHEMES = ("models:/", "runs:/")
+_REGISTERED = re.compile(r"models:/(?P<project>[A-Za-z_]\w*)\.(?P<model>\w+)[/@](?P<which>[^/]+)")
 _MOST_KEPT = 8
 
 
@@ -79,44 +90,80 @@ def load_scorer_from(workspace: Workspace, model_uri: str) -> Scorer:
         )
     quiet()
     workspace.mlflow()
-    connections = workspace.resolved
-    scorer = _load(connections.registry_uri or connections.mlflow_uri, connections.mlflow_uri, model_uri)
+    scorer = _load(workspace, model_uri)
     if isinstance(scorer.native_model, StoredSparkModel):
         return replace(scorer, native_model=scorer.native_model.bound(workspace, scorer.feature_spec["project"]))
     return scorer
 
 
-@lru_cache(maxsize=_MOST_KEPT)
-def _load(registry: str, tracking: str, model_uri: str) -> Scorer:  # noqa: ARG001 - the key of the cache
+def _place(workspace: Workspace, model_uri: str) -> tuple[str, ...]:
+    """Whose model it is, and who vouches for it: what a loaded one is kept by."""
+    connections = workspace.resolved
+    registry = connections.registry_uri or connections.mlflow_uri
+    return registry, connections.mlflow_uri, workspace.environment.lakehouse.root, model_uri
+
+
+@cached(LRUCache(_MOST_KEPT), key=_place, lock=Lock())
+def _load(workspace: Workspace, model_uri: str) -> Scorer:
     from mlflow.artifacts import download_artifacts
     from mlflow.exceptions import MlflowException
 
+    tracking = workspace.resolved.mlflow_uri
     with tempfile.TemporaryDirectory() as folder:
         try:
             with outages(tracking):
                 local = Path(download_artifacts(artifact_uri=model_uri, dst_path=folder))
         except (MlflowException, OSError) as error:
             raise ScoringError(f"{model_uri} cannot be read from {tracking}: {str(error)[:300]}") from error
-        spec_file = local / PATH_IN_MODEL
-        if not spec_file.is_file():
-            raise ScoringError(f"{model_uri} has no {PATH_IN_MODEL}: it was not trained by Penstock")
-        spec = json.loads(spec_file.read_text(encoding="utf-8"))
-        return Scorer(model_uri, spec, _native_model(local, model_uri))
+        files = ModelFiles(local, model_uri)
+        try:
+            spec = files.feature_spec
+            _check_origin(workspace, files)
+            return Scorer(model_uri, spec, _native_model(files))
+        except Unusable as error:
+            raise ScoringError(f"{model_uri} cannot be used: {error}") from error
 
 
-def _native_model(folder: Path, model_uri: str) -> Any:
-    import mlflow
-    from mlflow.models import Model
+def _check_origin(workspace: Workspace, files: ModelFiles) -> None:
+    """Raises ScoringError where loading the files would run code that nobody here knows, Unusable for odd files.
 
-    flavors = [name for name in Model.load(str(folder)).flavors if name != "python_function"]
-    if not flavors:
-        raise ScoringError(f"{model_uri} has no flavour of its own, only python_function: log it in its library's")
+    Formats that are data only need no origin. Of others the digest must stand in this environment's `model_origins`,
+    as made by its training or as vouched for by a person. Which project's table counts says the registered name, not
+    what the files say about themselves.
+    """
+    reasons = runs_code(files)
+    if not reasons:
+        return
+    named = _REGISTERED.fullmatch(files.uri)
+    project, model = (named["project"], named["model"]) if named else _said_name(files)
     try:
-        if flavors[0] == SPARK:
-            return StoredSparkModel.of(folder)
-        return getattr(mlflow, flavors[0]).load_model(str(folder))
+        origins = read_origins(workspace, project, model, digest=files.digest)
+    except TableError:  # no name of a project
+        origins = ()
+    if voucher(origins) is None:
+        version = named["which"] if named else "VERSION"
+        raise ScoringError(
+            f"{files.uri} is not loaded: {'; '.join(reasons)}, and nothing in {project}.model_origins vouches for its "
+            f"files (digest {files.digest[:12]}): training here did not make them, or they were changed since. Train "
+            "it here, log it in a format that is data only, or let a person who knows its origin vouch for it: "
+            f"penstock adopt {project}.{model} {version} --trust-pickle --reason WHY"
+        )
+
+
+def _said_name(files: ModelFiles) -> tuple[str, str]:
+    return str(files.feature_spec.get("project", "")), str(files.feature_spec.get("model", ""))
+
+
+def _native_model(files: ModelFiles) -> Any:
+    import mlflow
+
+    flavor = files.flavor
+    try:
+        if flavor == SPARK:
+            return StoredSparkModel.of(files.folder)
+        return getattr(mlflow, flavor).load_model(str(files.folder))
     except Exception as error:  # libraries raise whatever they like on a file that they cannot read
         raise ScoringError(
-            f"{model_uri} ({flavors[0]}) cannot be loaded: {type(error).__name__}: {str(error)[:300]}. "
+            f"{files.uri} ({flavor}) cannot be loaded: {type(error).__name__}: {str(error)[:300]}. "
             "Are the packages of its requirements.txt installed?"
         ) from error

@@ -17,6 +17,7 @@ from penstock.training.fitting import Fitter, FittingFold
 from penstock.training.loading import RowLimit, load_split
 from penstock.training.metrics import is_lower_better
 from penstock.training.model_files import EXAMPLE_ROWS, ModelParts, find_flavor, log_native_model
+from penstock.training.origins import read_origins, trained_origin, write_origin
 from penstock.training.run_inputs import log_inputs
 from penstock.training.runs import RUN_KEY, experiment_id, finished_run, lineage_tags, run_key, to_json, tracking
 from penstock.training.spark_ml import SparkSide, learning_side
@@ -59,7 +60,7 @@ def train_model(
     """Tunes and trains a model on a training set, and logs it in one run of the experiment `<project>.<model>`.
 
     Each trial is a nested run. With `parameters` (those of a recorded model, say) there is no tuning: one fit with
-    exactly these.
+    exactly these. Which files came of it stands in `model_origins`, by their digest before they went to MLflow.
     The same data, declaration, code and DAG run again: a finished run is answered as it is; of an unfinished one the
     finished trials are kept, the rest is given up and made anew. Raises TrainingError for data that cannot be learned
     from and for model code that fails, ServiceError where MLflow does not answer.
@@ -72,7 +73,7 @@ def train_model(
         experiment = experiment_id(client, f"{project_name}.{model_name}")
         key = run_key(workspace, project, model_name, training_set, parameters)
         earlier = finished_run(client, experiment, key)
-        if earlier is not None:
+        if earlier is not None and read_origins(workspace, project_name, model_name, run_id=earlier.run_id):
             logger.info("run %s has already trained this: nothing to do", earlier.run_id)
             return earlier
         candidate = _prepare(workspace, project, model_name, training_set, parameters)
@@ -83,7 +84,10 @@ def train_model(
             learning_side(workspace, project_name, candidate.spec.training) as side,
         ):
             trials = TrialRuns(client, experiment, run.info.run_id, key, candidate.spec.training.metric)
-            return _train(candidate, client, run.info.run_id, trials, side)
+            trained, digest = _train(candidate, client, run.info.run_id, trials, side)
+            write_origin(workspace, project_name, trained_origin(trained, digest, tags))
+            client.log_dict(trained.run_id, trained.to_dict(), FILE_NAME)  # last of all: with it the run is complete
+            return trained
 
 
 def _prepare(
@@ -105,7 +109,8 @@ def _prepare(
 
 def _train(
     candidate: _Candidate, client: "MlflowClient", run_id: str, trials: TrialRuns, side: SparkSide | None
-) -> TrainedModel:
+) -> tuple[TrainedModel, str]:
+    """What was trained, and the digest of the files that went to MLflow."""
     training, budget = candidate.spec.training, candidate.budget
     find_flavor(training.flavor)  # before hours of tuning
     log_inputs(client, run_id, candidate.workspace, candidate.training_set)
@@ -125,10 +130,10 @@ def _train(
     metrics = {f"{TUNE_PREFIX}{training.metric}": float(tuned.best.value or 0.0)}
     client.log_dict(run_id, Surroundings.here().to_dict(), SURROUNDINGS)
     log_tuning(client, run_id, candidate.spec, candidate.rows.rows, budget, tuned)
-    model_uri = log_native_model(ModelParts(tuned.model, candidate.columns, to_json(spec), example), training)
+    logged = log_native_model(ModelParts(tuned.model, candidate.columns, to_json(spec), example), training)
     trained = TrainedModel(
         run_id=run_id,
-        model_uri=model_uri,
+        model_uri=logged.uri,
         project=candidate.project.name,
         model=candidate.model_name,
         as_of=candidate.training_set.as_of,
@@ -144,8 +149,7 @@ def _train(
         tuning=_tuning(candidate, tuned),
         code_digest=project_digest(candidate.project.folder),
     )
-    client.log_dict(run_id, trained.to_dict(), FILE_NAME)  # the last artifact: with it the run is complete
-    return trained
+    return trained, logged.digest
 
 
 def _fitting_folds(candidate: _Candidate, side: SparkSide | None) -> list[FittingFold]:

@@ -6,6 +6,7 @@ import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
+from penstock.training.mlflow_client import every
 from penstock.training.trials import Trial, TrialState
 
 if TYPE_CHECKING:
@@ -36,14 +37,16 @@ class TrialRuns:
     def of(cls, client: "MlflowClient", run: "Run", metric: str) -> list[Trial]:
         """The trials below a finished run, in order."""
         found = cls(client, run.info.experiment_id, run.info.run_id, "", metric)
-        children = client.search_runs([run.info.experiment_id], f"tags.`{_PARENT}` = '{run.info.run_id}'")
+        below = f"tags.`{_PARENT}` = '{run.info.run_id}'"
+        children = every(client.search_runs, [run.info.experiment_id], below)
         trials = [found._trial(child) for child in children if TRIAL in child.data.tags]
         return sorted(trials, key=lambda trial: trial.number)
 
     def earlier(self) -> list[Trial]:
         """The first trials of this study that an interrupted run left, in order; they move below this run."""
         found: dict[int, tuple[Trial, Run]] = {}
-        for run in self.client.search_runs([self.experiment_id], f"tags.`{STUDY}` = '{self.study}'", max_results=5000):
+        of_study = f"tags.`{STUDY}` = '{self.study}'"
+        for run in every(self.client.search_runs, [self.experiment_id], of_study):
             if run.info.status in _STATUS.values() and TRIAL in run.data.tags:
                 trial = self._trial(run)
                 found.setdefault(trial.number, (trial, run))

@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from penstock.registry.compliance.files import Unusable
-from penstock.registry.compliance.serialisation import may_be_loaded, runs_code
+from penstock.registry.compliance.serialisation import may_be_loaded
 from penstock.registry.compliance.spark_trial import FLAVOR, try_in_spark
 from penstock.registry.compliance.trial import Trial, try_model
+from penstock.training.model_folder import Unusable
+from penstock.training.serialisation import runs_code
 
 if TYPE_CHECKING:
     from penstock.registry.compliance.subject import Subject

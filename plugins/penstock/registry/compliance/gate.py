@@ -21,7 +21,7 @@ from penstock.registry.compliance import (  # noqa: F401 - each registers its ch
     serialisation,
     signature,
 )  # fmt: skip
-from penstock.registry.compliance.files import Unusable, fetch_files
+from penstock.registry.compliance.files import fetch_files
 from penstock.registry.compliance.record import record_verdict, without_section
 from penstock.registry.compliance.registered import CHECKS, RegisteredCheck
 from penstock.registry.compliance.report import write_report
@@ -30,6 +30,7 @@ from penstock.registry.compliance.trial import Trial
 from penstock.spec.compliance import Severity
 from penstock.spec.functions import load_function
 from penstock.spec.names import COMPLIANCE_CHECKS
+from penstock.training.model_folder import Unusable
 from penstock.workspace import Workspace
 
 GATE = "compliance"

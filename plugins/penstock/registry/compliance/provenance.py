@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.lakehouse.git import reviewed_on
 from penstock.registry.client import RegisteredModel
-from penstock.registry.compliance.files import ModelFiles
 from penstock.registry.compliance.registered import check, failed, passed
 from penstock.spec.compliance import Severity
 from penstock.spec.loading import LoadedProject
+from penstock.training.model_folder import ModelFiles
 from penstock.training.origins import Origin, OriginKind, read_origins
 from penstock.workspace import Workspace
 
@@ -32,6 +32,11 @@ class Provenance:
     branches: tuple[str, ...] = field(default=())
 
     @property
+    def origins(self) -> tuple[Origin, ...]:
+        """What is recorded of them."""
+        return tuple(found for found in (self.trained, self.adopted) if found is not None)
+
+    @property
     def is_ours(self) -> bool:
         """Whether this environment's pipeline made exactly these files."""
         return self.trained is not None
@@ -51,7 +56,7 @@ def find_provenance(
     version: "ModelVersion", files: ModelFiles,
 ) -> Provenance:  # fmt: skip
     """What is known about a version's files; nothing of them is loaded."""
-    found = {row.kind: row for row in read_origins(workspace, project.name, model_name, files.digest)}
+    found = {row.kind: row for row in read_origins(workspace, project.name, model_name, digest=files.digest)}
     trained, adopted = found.get(OriginKind.TRAINED), found.get(OriginKind.ADOPTED)
     if trained is None:
         problem = (

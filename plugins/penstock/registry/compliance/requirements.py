@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from penstock.registry.compliance.files import ModelFiles
 from penstock.registry.compliance.registered import check, failed, passed, some, warned
+from penstock.training.model_folder import ModelFiles
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement

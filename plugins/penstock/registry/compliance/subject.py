@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 from penstock.registry.candidates import Sample, sample_rows
 from penstock.registry.client import RegisteredModel
 from penstock.registry.compliance.attempt import Attempt, attempt
-from penstock.registry.compliance.files import ModelFiles
 from penstock.registry.compliance.provenance import Provenance, find_provenance
 from penstock.registry.compliance.trial import Trial
 from penstock.spec.compliance import Compliance
 from penstock.spec.loading import LoadedProject
 from penstock.spec.project import Model
+from penstock.training.model_folder import ModelFiles
 from penstock.workspace import Workspace
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import penstock
 from penstock.registry.candidates import Sample
-from penstock.registry.compliance.files import ModelFiles
 from penstock.spec.compliance import Compliance
+from penstock.training.model_folder import ModelFiles
 
 if TYPE_CHECKING:
     import numpy as np

@@ -1,0 +1,80 @@
+"""Everything declared by which a version is judged, as one fingerprint: what was decided upon is held to it.
+
+Where a comparison reads another part of the declaration, it belongs here, too.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from penstock.errors import SpecError, TableError
+from penstock.lakehouse.addresses import Address
+from penstock.spec.loading import LoadedProject
+from penstock.spec.model import Model
+from penstock.spec.table import Source
+from penstock.workspace import Workspace
+
+DECIDING: dict[str, bool | set[str]] = {
+    "entity": True,
+    "label": True,
+    "lookups": True,
+    "on_demand": True,
+    "promotion": True,
+    "training": {"task", "metric", "metrics", "lower_is_better", "as_known"},
+    "evaluation": {"slices"},
+}
+"""Of a model's declaration: whole parts, or some fields of one."""
+
+
+def fingerprint(workspace: Workspace, project: str, model: str) -> str:
+    """A hash of what a model's versions are judged by.
+
+    That is: entity, label, features, metrics, slices and the promotion's rule, as declared; the column that says when a
+    row of their tables may be used; and the modules of the functions that these name (a module's whole text counts).
+    """
+    loaded = workspace.project(project)
+    spec = loaded.model(model)
+    return digest({
+        "declared": spec.model_dump(mode="json", include=DECIDING),
+        "available_at": {name: _available_at(workspace, project, name) for name in sorted(_tables(spec))},
+        "code": {name: _text(loaded, name) for name in sorted(_functions(spec))},
+    })  # fmt: skip
+
+
+def digest(value: Any) -> str:
+    """A short hash of JSON values."""
+    text = json.dumps(value, sort_keys=True, default=str, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _tables(spec: Model) -> set[str]:
+    return {spec.entity.table, spec.label.table, *(lookup.table for lookup in spec.lookups)}
+
+
+def _available_at(workspace: Workspace, project: str, name: str) -> str | None:
+    """The column by which as_of cuts a table; None where no project.yaml declares it."""
+    try:
+        declared = workspace.declared_table(Address.parse(name, project))
+    except (SpecError, TableError):
+        return None
+    if declared is None:
+        return None
+    return declared.available_at if isinstance(declared, Source) else declared.event_time
+
+
+def _functions(spec: Model) -> Iterator[str]:
+    promotion = spec.promotion
+    yield from spec.training.metrics.values()
+    yield from (feature.function for feature in spec.on_demand.values())
+    yield from (name for name in (promotion.heuristic, *promotion.methods) if name and "." in name)
+    yield from promotion.compliance.own.values()
+
+
+def _text(project: LoadedProject, function: str) -> str | None:
+    """The module's text; None where there is none (then the verdict itself says so)."""
+    place = project.folder / function.rpartition(".")[0].replace(".", "/")
+    for file in (place.with_suffix(".py"), place / "__init__.py"):
+        if file.is_file():
+            return file.read_text(encoding="utf-8")
+    return None
