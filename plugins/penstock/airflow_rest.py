@@ -10,6 +10,7 @@ from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_ex
 from penstock.errors import ServiceError
 
 FINISHED = frozenset({"success", "failed"})
+_UNFINISHED = ["awaiting_input", "running", "scheduled", "queued", "deferred", "up_for_retry"]
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,9 @@ class AirflowClient:
 
     def open_approvals(self) -> list[dict[str, Any]]:
         """Requests that wait for a person: dag_id, run_id, task_id, subject, body, since."""
-        found = self.call("GET", "/dags/~/dagRuns/~/hitlDetails", params={"response_received": "false", "limit": 100})
+        # one that expired or was ended keeps its question without an answer: the state of its task tells
+        asked = {"response_received": "false", "state": _UNFINISHED, "limit": 100}
+        found = self.call("GET", "/dags/~/dagRuns/~/hitlDetails", params=asked)
         return [
             {"dag_id": item["task_instance"]["dag_id"], "run_id": item["task_instance"]["dag_run_id"],
              "task_id": item["task_instance"]["task_id"], "subject": item["subject"], "body": item.get("body"),

@@ -15,6 +15,7 @@ import httpx
 import pandas as pd
 import pytest
 from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from penstock.airflow_rest import DagRun
@@ -125,26 +126,55 @@ def test_a_version_from_a_notebook_starts_its_promotion(
     assert tags["penstock.stage"] == "Archived"
 
 
+def _registered_again(client: MlflowClient, found: ModelVersion) -> int:
+    """The same model as one more version."""
+    again = client.create_model_version(
+        MODEL, found.source, run_id=found.run_id, description=found.description,
+        tags={name: value for name, value in found.tags.items() if not name.startswith(OF_GATES)},
+        model_id=found.source.removeprefix("models:/"),
+    )  # fmt: skip
+    return int(again.version)
+
+
+@contextmanager
+def deaf(workspace: Workspace) -> Iterator[None]:
+    """MLflow sends nothing: what happens meanwhile is told to nobody."""
+    place, found = f"{workspace.resolved.mlflow_uri}/api/2.0/mlflow/webhooks", read_credentials("dev").mlflow
+    with httpx.Client(auth=(found.username, found.password)) as client:
+        (known,) = client.get(place).raise_for_status().json()["webhooks"]
+
+        def switch(status: str) -> None:
+            client.patch(f"{place}/{known['webhook_id']}", json={"status": status}).raise_for_status()
+
+        switch("DISABLED")
+        yield
+        switch("ACTIVE")
+
+
 def test_a_newer_version_takes_the_place_of_one_that_waits_for_approval(
-    airflow: RunningAirflow, promotion: str, notebook: MlflowClient
+    airflow: RunningAirflow, promotion: str, notebook: MlflowClient, workspace: Workspace
 ) -> None:
     assert airflow.run(f"{PROJECT}.feature_refresh", {"as_of": "2024-02-10"}).state == "success"
     assert airflow.run(f"{MODEL}.training", {"as_of": "2024-02-10"}).state == "success"
     first = notebook.search_model_versions(f"name='{MODEL}'", order_by=["version_number DESC"])[0]
     older = _waiting(airflow, int(first.version))
-    again = notebook.create_model_version(
-        MODEL, first.source, run_id=first.run_id, description=first.description,
-        tags={name: value for name, value in first.tags.items() if not name.startswith(OF_GATES)},
-        model_id=first.source.removeprefix("models:/"),
-    )  # fmt: skip
-    newer = _waiting(airflow, int(again.version))
+    newer = _waiting(airflow, _registered_again(notebook, first))
     assert airflow.finish(older).state == "success"
     states = airflow.client.tasks(older)
     assert (states["approval"], states["to_production"]) == ("skipped", "skipped")
     assert notebook.get_model_version(MODEL, first.version).tags["penstock.stage"] == "Archived"
+    with deaf(workspace):  # of the next one no event tells
+        newest = _registered_again(notebook, first)
+        asked = {"model_version": newest, "as_of": "2024-02-10"}
+        airflow.client.trigger(PROMOTION, asked, run_id=f"promote__energy__{newest}")
+        assert airflow.finish(newer).state == "success"
+    assert airflow.client.tasks(newer)["approval"] == "skipped"
+    last = _waiting(airflow, newest)
+    assert [item["run_id"] for item in airflow.client.open_approvals()] == [last.run_id]
+    assert "no longer waits for approval" in (airflow.home / "dev/notifications.jsonl").read_text()
     with airflow.login("engineer") as engineer:
-        engineer.answer_approval(newer, "approval", "Reject", reason="only to see it wait")
-    assert airflow.finish(newer).state == "success"
+        engineer.answer_approval(last, "approval", "Reject", reason="only to see it wait")
+    assert airflow.finish(last).state == "success"
 
 
 def test_each_version_has_one_run_and_no_bad_delivery_makes_one(

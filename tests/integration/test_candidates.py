@@ -7,7 +7,7 @@ import pytest
 from penstock.errors import GateError, RegistryError
 from penstock.lineage.models import registered_versions
 from penstock.registry.deployments import repair, transition
-from penstock.registry.queue import admit, find_missed
+from penstock.registry.queue import admit, find_missed, settle_waiting
 from penstock.registry.stages import STAGE_TAG, Stage, stage_of
 from penstock.registry.turns import Superseded
 from penstock.training import mlflow_client
@@ -83,6 +83,42 @@ def test_a_newer_version_that_was_deleted_stands_in_nobodys_way(make_shelf: Call
     assert admit(*about(shelf), 1, AS_OF).version == 1
     shelf.move(1, Stage.STAGING, **AUTOMATIC)
     assert stages(shelf) == ["Staging"]
+
+
+def test_what_no_event_told_a_waiting_approval_is_found_in_the_audit(make_shelf: Callable[..., Shelf]) -> None:
+    shelf = make_shelf(3, hand_moved_alias="adopt")
+    shelf.move(1, Stage.STAGING, **AUTOMATIC)
+    assert settle_waiting(*about(shelf), 1, AS_OF) is None
+    shelf.move(2, Stage.STAGING, **AUTOMATIC)
+    said = settle_waiting(*about(shelf), 1, AS_OF)
+    assert said
+    assert "version 1 is in Archived already, by penstock (automatic): displaced in Staging by version 2" in said
+    assert settle_waiting(*about(shelf), 2, AS_OF) is None
+    shelf.registered.move_alias("production", 3)  # by a hand, in MLflow: no gate archived the waiting one
+    said = settle_waiting(*about(shelf), 2, AS_OF)
+    assert said
+    assert "version 2 was superseded by version 3, which came to production meanwhile" in said
+    assert stages(shelf) == ["Archived", "Archived", "Production"]
+    before = shelf.state
+    assert "is in Archived already" in str(settle_waiting(*about(shelf), 2, AS_OF))
+    assert "version 3 is in Production already, by MLflow (by hand)" in str(settle_waiting(*about(shelf), 3, AS_OF))
+    assert shelf.state == before
+
+
+def test_neither_a_rollback_nor_what_was_in_production_before_ends_a_waiting_approval(
+    make_shelf: Callable[..., Shelf],
+) -> None:
+    from mlflow import MlflowClient
+
+    shelf = make_shelf(4)
+    for version in (1, 3, 4):
+        shelf.move(version, Stage.PRODUCTION)
+    shelf.move(2, Stage.STAGING, decided_by="Ann")  # on purpose, although newer ones were in production
+    assert settle_waiting(*about(shelf), 2, AS_OF) is None
+    assert shelf.back().production == 3
+    assert settle_waiting(*about(shelf), 2, AS_OF) is None
+    MlflowClient().delete_model_version(shelf.registered.name, "2")
+    assert "is no longer in the registry" in str(settle_waiting(*about(shelf), 2, AS_OF))
 
 
 def test_a_version_that_is_not_there_is_named(make_shelf: Callable[..., Shelf]) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.configuration import conf
 from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow.sdk import Context, Param
-from airflow.sdk.exceptions import TaskAwaitingInput
+from airflow.sdk.exceptions import AirflowSkipException, TaskAwaitingInput
 from airflow.sdk.execution_time.hitl import HITLUser, upsert_hitl_detail
 
 from penstock.clock import now, to_text
@@ -59,6 +59,7 @@ class _Subject:
 class HumanApprovalOperator(HITLOperator):
     """Asks the environment's approvers, with the evidence. XCom: chosen_options, params_input, who and when, shown.
 
+    While it waits it looks, every `approval.look_again`, whether its version waits still, and is skipped where not.
     Nobody's answer within the environment's time is the answer `Expired`. An answer by somebody who is no
     approver does not count: it is kept in the audit, and the question stays open.
 
@@ -79,6 +80,7 @@ class HumanApprovalOperator(HITLOperator):
             response_timeout=timedelta(hours=approval.expires_after_hours),
             **kwargs,
         )
+        self.look_again = approval.look_again
         self.project, self.model, self.root = scope.project, scope.model, str(scope.root)
         self.compliance, self.comparison, self.shown, self.model_version = compliance, comparison, shown, model_version
 
@@ -110,7 +112,7 @@ class HumanApprovalOperator(HITLOperator):
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
         """Takes the answer, or the end of the time, and keeps it."""
         if event.get("error_type") == "timeout":
-            return self._expired(context)
+            return self._look_again(context)
         if "error" in event:
             self.process_trigger_event_error(event)
         self.validate_chosen_options(event["chosen_options"])
@@ -125,6 +127,29 @@ class HumanApprovalOperator(HITLOperator):
             answer.reason,
         )  # fmt: skip
         return self._result(answer)
+
+    def _look_again(self, context: Context) -> Any:
+        """The end of the time; before that, whether anybody needs to answer still: the task is skipped where not."""
+        if self._time_left(context) <= timedelta(0):
+            return self._expired(context)
+        why = self._no_longer_wanted(context)
+        if why is None:
+            return self._wait(context)
+        self._tell(
+            context, NotificationEvent.APPROVAL_DECIDED,
+            f"{self._subject(context).name} no longer waits for approval", why,
+        )  # fmt: skip
+        raise AirflowSkipException(why)
+
+    def _no_longer_wanted(self, context: Context) -> str | None:
+        from penstock.registry.queue import settle_waiting
+
+        try:
+            subject = self._subject(context)
+            return settle_waiting(*subject.about, subject.as_of)
+        except Exception:  # whatever does not answer now must not end the question: the next look may
+            self.log.warning("it is not known whether this approval is wanted still; it stays open", exc_info=True)
+            return None
 
     def _expired(self, context: Context) -> dict[str, Any]:
         subject = self._subject(context)
@@ -162,7 +187,8 @@ class HumanApprovalOperator(HITLOperator):
         )  # fmt: skip
 
     def _wait(self, context: Context) -> Any:
-        raise TaskAwaitingInput(method_name="execute_complete", timeout=self._time_left(context))
+        timeout = min(self._time_left(context), self.look_again)
+        raise TaskAwaitingInput(method_name="execute_complete", timeout=timeout)
 
     def _time_left(self, context: Context) -> timedelta:
         assert self.response_timeout is not None  # __init__ gives it

@@ -10,8 +10,10 @@ from datetime import datetime
 
 from penstock.clock import parse_as_of, to_text
 from penstock.errors import ClockError
+from penstock.registry.audit import AuditLog, Snapshot
 from penstock.registry.client import RegisteredModel
-from penstock.registry.deployments import transition
+from penstock.registry.deployments import repair, transition
+from penstock.registry.history import ROLLS_BACK, production_rows
 from penstock.registry.stages import STAGE_TAG, Stage, derive_stage
 from penstock.registry.turns import BY_ITSELF, LIVE, SUPERSEDED_BY, Superseded
 from penstock.workspace import Workspace
@@ -72,6 +74,38 @@ def find_missed(
     return Candidate(found, _as_of(workspace, registered.version(found).tags.get("penstock.as_of")))
 
 
+def settle_waiting(workspace: Workspace, project: str, model: str, version: int, as_of: datetime) -> str | None:
+    """Why nobody needs to decide any more upon a version that waits for approval; None where somebody does.
+
+    What an event would have said, found again by the audit, after a repair: the version is archived, in production or
+    deleted by now. A waiting one that is older than a version which came to production since is archived by this.
+    """
+    repair(workspace, project, model, as_of)
+    registered = RegisteredModel(workspace, project, model)
+    name = f"{registered.name} version {version}"
+    if not registered.has_version(version):
+        return f"{name} is no longer in the registry"
+    snapshot = AuditLog(workspace, project, model).read()
+    stage = snapshot.stage(version)
+    if stage not in LIVE:
+        latest = snapshot.latest(version)
+        return f"{name} is in {stage} already, by {latest.decided_by}: {latest.reason}"
+    newer = _promoted_since(snapshot, version)
+    if newer is None:
+        return None
+    _archive(workspace, project, model, version, newer, as_of, "came to production meanwhile")
+    return f"{name} was superseded by version {newer}, which came to production meanwhile"
+
+
+def _promoted_since(snapshot: Snapshot, version: int) -> int | None:
+    """A newer version that came to production, not by a rollback, after this one came to where it stands."""
+    rows = list(snapshot.completed)
+    since = max((place for place, row in enumerate(rows) if row.version == version), default=-1)
+    promoted = [row.version for row in production_rows(rows[since + 1 :]) if ROLLS_BACK not in row.plan]
+    newer = [other for other in promoted if other > version]
+    return newer[-1] if newer else None
+
+
 def _live(registered: RegisteredModel) -> dict[int, Stage]:
     """The candidates by number, with their stages."""
     aliases = registered.aliases()
@@ -82,10 +116,13 @@ def _live(registered: RegisteredModel) -> dict[int, Stage]:
     return {number: stage for number, stage in stages.items() if stage in LIVE}
 
 
-def _archive(workspace: Workspace, project: str, model: str, version: int, newer: int, as_of: datetime) -> None:
+def _archive(
+    workspace: Workspace, project: str, model: str, version: int, newer: int, as_of: datetime,
+    how: str = "was registered later",
+) -> None:  # fmt: skip
     transition(
         workspace, project, model, version, Stage.ARCHIVED, BY_ITSELF,
-        f"superseded by version {newer}, which was registered later", {}, as_of, cause=f"superseded by {newer}",
+        f"superseded by version {newer}, which {how}", {}, as_of, cause=f"superseded by {newer}",
         plan={SUPERSEDED_BY: newer},
     )  # fmt: skip
 

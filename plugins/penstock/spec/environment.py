@@ -4,12 +4,13 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import Any, Literal
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
-from penstock.spec.common import DottedName, Duration, Name, Spec, Text
+from penstock.spec.common import DottedName, Duration, Name, Spec, Text, duration_text
 from penstock.spec.compliance import Code, EnvironmentCompliance
 
 LOCAL = "local"
+_LEAST_LOOK_AGAIN = timedelta(seconds=10)
 
 
 class ReadOnlyRoot(Spec):
@@ -59,6 +60,18 @@ class Approval(Spec):
         description="Airflow users who may approve, by name or id; anyone with the right to answer, if empty",
     )
     expires_after_hours: float = Field(default=72, gt=0, description="how long the question to a person stays open")
+    look_again: Duration = Field(
+        default=timedelta(minutes=5),
+        description="how often a request that waits looks whether it is still wanted: the event that says that a newer "
+        "version took its place may be lost",
+    )
+
+    @field_validator("look_again")
+    @classmethod
+    def _some_time(cls, value: timedelta) -> timedelta:
+        if value < _LEAST_LOOK_AGAIN:
+            raise ValueError(f"{duration_text(value)} is too often: each look is a task; write at least 10s")
+        return value
 
     def may_approve(self, *known_as: str | None) -> bool:
         """Whether a user with these ids and names is an approver."""
