@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from importlib.metadata import version as version_of
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ import yaml
 
 from penstock.errors import GateError, ServiceError
 from penstock.gates import Outcome
+from penstock.home import state_dir
 from penstock.inference.batch import score_batch
 from penstock.lakehouse.small_tables import read
 from penstock.registry.adoption import adopt_version, adoption_of
@@ -495,3 +497,36 @@ def test_requirements_are_held_against_what_runs_here(plant, tmp_path):
     assert answer.outcome is Outcome.FAIL
     assert answer.evidence["missing"] == ["no-such-package==1"]
     assert answer.evidence["other"][0].startswith("numpy==0.1 (here: ")
+
+
+def test_a_model_loads_with_its_requirements_alone_or_it_says_why_not(plant, tmp_path):
+    """In a real environment that uv makes, of few packages and in the versions of this one."""
+
+    def answer(*packages: str):
+        lines = [name if "=" in name else f"{name}=={version_of(name)}" for name in packages]
+        version = plant.add_tampered(lambda f: (f / "requirements.txt").write_text("\n".join(lines)), tmp_path)
+        with open_subject(*plant.about, version, SECOND) as subject:
+            unknown = CHECKS["own_environment"].function(subject)
+        assert unknown.outcome is Outcome.WARN, "packages can run code: nothing is installed for nobody knows whom"
+        assert "origin is unknown" in unknown.detail
+        adopt_version(*plant.about, version, "Ann", "from our friends", SECOND)
+        with open_subject(*plant.about, version, SECOND) as subject:
+            return CHECKS["own_environment"].function(subject)
+
+    few = ("mlflow-skinny", "numpy", "pandas", "scipy")
+    good = answer(*few, "lightgbm")
+    assert good.outcome is Outcome.PASS, good.detail
+    assert good.detail.startswith("loads with its 5 requirements alone, in ")
+    kept = list((state_dir() / "model_environments").iterdir())
+    assert len(kept) == 1, "nothing half-made is left"
+    made = (kept[0] / "pyvenv.cfg").stat().st_mtime_ns
+    assert answer("lightgbm", *few).outcome is Outcome.PASS
+    assert (kept[0] / "pyvenv.cfg").stat().st_mtime_ns == made, "it is made once"
+    lacking = answer(*few)
+    assert lacking.outcome is Outcome.FAIL
+    assert "does not load with its own requirements alone: ModuleNotFoundError: No module named" in lacking.detail
+    impossible = answer("numpy==0.0.1")
+    assert impossible.outcome is Outcome.FAIL
+    assert impossible.detail.startswith("its requirements cannot be installed: ")
+    assert "numpy==0.0.1" in impossible.detail
+    assert "are not from a package index" in answer("lightgbm @ https://example.com/lightgbm==1.whl").detail

@@ -1,10 +1,11 @@
 """A virtual environment made from a model's own requirements, and whether the model loads there."""
 
 import hashlib
-import os
 import shutil
 import subprocess
 import sys
+import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from penstock.registry.compliance.registered import check, failed, passed, some,
 from penstock.registry.compliance.requirements import declared_requirements
 from penstock.registry.compliance.trial import try_model
 from penstock.spec.compliance import Severity
+from penstock.training.spark_ml import FLAVOR as SPARK
 
 if TYPE_CHECKING:
     from penstock.gates import Check
@@ -36,6 +38,8 @@ def check_own_environment(subject: "Subject") -> "Check":
         return warned(
             "no environment was made, since the model's origin is unknown: its requirements may name anything"
         )
+    if subject.files.flavor == SPARK:
+        return warned("no environment was made: a Spark ML model is loaded where Spark is, not in a process alone")
     declared, odd = declared_requirements(subject.files)
     elsewhere = [*odd, *(str(wanted) for wanted in declared if wanted.url)]
     if elsewhere or not declared:
@@ -58,8 +62,8 @@ def _environment(requirements: list[str], timeout_seconds: float) -> Path:
     if python.exists():
         return python
     uv = shutil.which("uv") or str(Path(sys.executable).with_name("uv"))
-    partial = place.with_name(f"{key}.{os.getpid()}.partial")
-    partial.parent.mkdir(parents=True, exist_ok=True)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f"{key}.", dir=place.parent))
     try:
         _call([uv, "venv", "--quiet", "--relocatable", "--python", sys.executable, str(partial)], timeout_seconds)
         _call(
@@ -67,7 +71,7 @@ def _environment(requirements: list[str], timeout_seconds: float) -> Path:
              *requirements],
             timeout_seconds,
         )  # fmt: skip
-        if not place.exists():
+        with suppress(OSError):  # another process was quicker: its environment is as good
             partial.rename(place)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

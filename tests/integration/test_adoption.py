@@ -1,0 +1,117 @@
+"""A version that was trained elsewhere: refused in staging and prod, until a person answers for it; by the commands."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from click.testing import Result
+from typer.testing import CliRunner
+
+from penstock.cli import app
+from penstock.clock import to_text
+from penstock.registry.audit import AuditLog
+from penstock.registry.promotion import promised_metrics
+from penstock.registry.stages import Stage, current_production, stage_of
+from penstock.workspace import SessionKey, Workspace
+from tests.integration.plant import MODEL, SECOND, Plant
+
+LATER = to_text(SECOND.replace(hour=1))
+
+
+@pytest.fixture
+def command(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """`penstock …` in an environment of this name: command("staging", "adopt", …)."""
+    here = plant.workspace.resolved
+    monkeypatch.setenv("PENSTOCK_ROOT", str(plant.workspace.root))
+    monkeypatch.setenv("SPARK_CONNECT_AUTHENTICATE_TOKEN", str(here.spark_token))
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", str(here.mlflow_username))
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", str(here.mlflow_password))
+
+    def call(environment: str, *words: str, approval: str = "automatic") -> Result:
+        declared = {
+            "name": environment, "description": "for tests", "schedules": False, "approval": {"mode": approval},
+            "code": {"branches": ["main"]}, "lakehouse": {"root": plant.workspace.environment.lakehouse.root},
+            "spark": {"address": here.spark_url}, "mlflow": {"tracking_uri": here.mlflow_uri},
+        }  # fmt: skip
+        folder = plant.workspace.root / "include/environments"
+        (folder / f"{environment}.yaml").write_text(yaml.safe_dump(declared))
+        return CliRunner().invoke(app, words, env={"PENSTOCK_ENV": environment})
+
+    return call
+
+
+def from_elsewhere(plant: Plant, tmp_path: Path) -> int:
+    """Good files that nobody's training here has made."""
+    return plant.add_tampered(
+        lambda folder: (folder / "NOTE.md").write_text("Made on the university's cluster."), tmp_path
+    )
+
+
+def promotion(name: str, version: int, as_of: str) -> tuple[str, ...]:
+    return ("run", "model_promotion", name, "--model-version", str(version), "--as-of", as_of)
+
+
+def test_refused_in_staging_and_let_in_once_a_person_has_adopted_it(plant: Plant, command, tmp_path: Path) -> None:
+    name, version = f"{plant.project}.{MODEL}", from_elsewhere(plant, tmp_path)
+    refused = command("staging", *promotion(name, version, to_text(SECOND)))
+    assert refused.exit_code == 0, refused.output
+    assert stage_of(*plant.about, version) is Stage.ARCHIVED
+    reason = AuditLog(*plant.about).read().latest(version).reason
+    assert "they were trained elsewhere, or changed since" in reason
+    assert f"penstock adopt {name} {version} --reason WHY" in reason
+    assert current_production(*plant.about) is None
+
+    nobody = command("staging", "adopt", name, str(version), "--reason", " ", "--by", "Ann")
+    assert nobody.exit_code != 0
+    assert command("staging", "adopt", name, str(version), "--by", "Ann").exit_code != 0, "a reason is required"
+    adopted = command("staging", "adopt", name, str(version), "--reason", "cost a month", "--by", "Ann")
+    assert adopted.exit_code == 0, adopted.output
+    assert "is adopted by Ann" in adopted.output
+    assert stage_of(*plant.about, version) is Stage.ARCHIVED, "its gates are still to pass"
+
+    promoted = command("staging", *promotion(name, version, LATER))
+    assert promoted.exit_code == 0, promoted.output
+    assert current_production(*plant.about) == version
+    row = AuditLog(*plant.about).read().latest(version)
+    assert (row.to_stage, row.decided_by, row.reason) == (Stage.PRODUCTION, "Ann", "adopted: cost a month")
+    assert plant.registered.version(version).tags["penstock.origin"] == "adopted by Ann"
+    assert promised_metrics(*plant.about, version) is not None
+
+
+def test_where_people_approve_an_adopted_version_still_waits_for_them(plant: Plant, command, tmp_path: Path) -> None:
+    name, version = f"{plant.project}.{MODEL}", from_elsewhere(plant, tmp_path)
+    assert command("prod", "adopt", name, str(version), "--reason", "cost a month", "--by", "Ann").exit_code == 0
+    waits = command("prod", *promotion(name, version, to_text(SECOND)), approval="human")
+    assert waits.exit_code != 0
+    assert stage_of(*plant.about, version) is Stage.STAGING
+    words = (*promotion(name, version, to_text(SECOND)), "--approved-by", "Ben", "--reason", "Ann is right")
+    assert command("prod", *words, approval="human").exit_code == 0
+    row = AuditLog(*plant.about).read().latest(version)
+    assert (row.to_stage, row.decided_by, row.reason) == (Stage.PRODUCTION, "Ben", "Ann is right")
+
+
+def test_airflows_automatic_approval_names_the_person_who_adopted(plant: Plant, command, tmp_path: Path) -> None:
+    from penstock.operators.promotion import AutomaticApprovalOperator
+
+    name, version = f"{plant.project}.{MODEL}", from_elsewhere(plant, tmp_path)
+    assert command("staging", "adopt", name, str(version), "--reason", "cost a month", "--by", "Ann").exit_code == 0
+
+    class Here(AutomaticApprovalOperator):
+        """In the test's own lakehouse."""
+
+        def workspace(self, context: object) -> Workspace:
+            return plant.workspace.with_(session_key=SessionKey(f"{plant.project}/t", 1))
+
+    class Task:
+        dag_id, run_id, task_id, map_index, try_number = "d", "r", "t", -1, 1
+
+        def xcom_push(self, **_: object) -> None:
+            """Nobody looks at the links."""
+
+    task = Here(
+        task_id="t", project=plant.project, model=MODEL, root=plant.workspace.root, as_of=to_text(SECOND), shown="x"
+    )
+    answer = task.execute({"ti": Task(), "params": {"model_version": version}})
+    assert answer["responded_by_user"]["name"] == "Ann"
+    assert answer["params_input"]["reason"] == "adopted: cost a month"
