@@ -28,6 +28,7 @@ from penstock.registry.compliance.registered import CHECKS
 from penstock.registry.compliance.serialisation import may_be_loaded
 from penstock.registry.compliance.trial import try_model
 from penstock.registry.former import check_former
+from penstock.registry.promotion import promote
 from penstock.registry.stages import Stage, stage_of
 from penstock.spec.compliance import EnvironmentCompliance
 from penstock.spec.names import COMPLIANCE_CHECKS
@@ -35,7 +36,7 @@ from penstock.training.errors import ScoringError
 from penstock.training.origins import write_origin
 from penstock.training.scoring import load_scorer_from
 from penstock.workspace import Connections
-from tests.integration.plant import MODEL, SECOND, checks
+from tests.integration.plant import FIRST, MODEL, SECOND, checks
 
 ALL_BUT = {"own_environment"}  # off unless asked for
 UNTRIED = {"scores", "input_example", "latency"}  # warn where a version is not loaded
@@ -242,14 +243,14 @@ def test_a_pickle_of_unknown_origin_is_never_loaded_and_one_that_somebody_vouche
 
 
 def test_no_way_to_load_a_version_leads_past_the_origin_of_a_pickle(plant, tmp_path):
-    """Without any compliance check: a candidate that is compared, a version that a hand put into production."""
+    """Without any compliance check: a candidate that is compared, a version that somebody promoted by hand."""
     fired = tmp_path / "fired"
     name = f"{plant.project}.{MODEL}"
     version = plant.add_tampered(_pickled(f"touch {fired}"), tmp_path)
     compared = compare_with_production(*plant.about, version, SECOND)
     assert failing(compared) == {"candidate scores"}
     assert f"penstock adopt {name} {version} --trust-pickle" in compared.reason
-    plant.registered.move_alias("production", version)
+    promote(*plant.about, version, "Ben", "in a hurry", {}, FIRST)
     with pytest.raises(ScoringError, match=rf"nothing in {plant.project}\.model_origins vouches for its files"):
         score_batch(*plant.about, SECOND)
     source = plant.registered.version(version).source
