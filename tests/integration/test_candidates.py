@@ -1,16 +1,26 @@
 """One candidate at a time: a newer one supersedes an older one that waits, never the other way round."""
 
+import os
+import tempfile
 from collections.abc import Callable
+from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
 
+os.environ.setdefault("AIRFLOW_HOME", tempfile.mkdtemp(prefix="airflow"))
+
+from penstock.clock import now, to_text
 from penstock.errors import GateError, RegistryError
+from penstock.hooks.workspace import WorkspaceHook
 from penstock.lineage.models import registered_versions
 from penstock.registry.deployments import repair, transition
 from penstock.registry.queue import admit, find_missed, settle_waiting
 from penstock.registry.stages import STAGE_TAG, Stage, stage_of
 from penstock.registry.turns import Superseded
+from penstock.spec.environment import Approval
 from penstock.training import mlflow_client
+from penstock.workspace import Connections
 from tests.integration.test_registry import AS_OF, Shelf, make_shelf
 
 __all__ = ["make_shelf"]
@@ -103,6 +113,47 @@ def test_what_no_event_told_a_waiting_approval_is_found_in_the_audit(make_shelf:
     assert "is in Archived already" in str(settle_waiting(*about(shelf), 2, AS_OF))
     assert "version 3 is in Production already, by MLflow (by hand)" in str(settle_waiting(*about(shelf), 3, AS_OF))
     assert shelf.state == before
+
+
+def test_a_request_that_waits_looks_again_until_it_is_not_wanted_or_its_time_is_over(
+    make_shelf: Callable[..., Shelf], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from airflow.sdk.exceptions import AirflowSkipException, TaskAwaitingInput
+
+    from penstock.operators.approval import FORM, HumanApprovalOperator
+
+    shelf = make_shelf(2, approval=Approval(mode="human", look_again="20s", expires_after_hours=1))
+    shelf.move(1, Stage.STAGING, **AUTOMATIC)
+    memory = {"question": {"max_tries": 5, "asked_at": to_text(now())}}
+    ti = SimpleNamespace(max_tries=5, dag_id="d", run_id="r", id="i", task_id="approval")
+    context = {"task_state_store": SimpleNamespace(get=memory.get), "ti": ti, "params": {"as_of": to_text(AS_OF)}}
+    scope = SimpleNamespace(
+        environment=shelf.workspace.environment, project=shelf.project, model=shelf.model, root=shelf.workspace.root
+    )
+    monkeypatch.setattr(WorkspaceHook, "workspace", lambda *_: shelf.workspace)
+    task = HumanApprovalOperator(
+        task_id="approval", scope=scope, compliance={}, comparison={}, shown="", model_version="1", params=FORM
+    )
+
+    def wake() -> object:
+        """As Airflow does, when nobody has answered for as long as the task asked to wait."""
+        return task.execute_complete(context, {"error": "timeout", "error_type": "timeout"})
+
+    with pytest.raises(TaskAwaitingInput) as parked:
+        wake()
+    assert parked.value.timeout == timedelta(seconds=20)
+    with monkeypatch.context() as outage:
+        outage.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+        away = shelf.workspace.with_(connections=Connections("sc://localhost:9", "http://127.0.0.1:9"))
+        outage.setattr(WorkspaceHook, "workspace", lambda *_: away)
+        with pytest.raises(TaskAwaitingInput):
+            wake()
+    shelf.workspace.mlflow()
+    shelf.move(2, Stage.STAGING, **AUTOMATIC)
+    with pytest.raises(AirflowSkipException, match="displaced in Staging by version 2"):
+        wake()
+    memory["question"]["asked_at"] = to_text(now() - timedelta(hours=2))
+    assert wake()["chosen_options"] == ["Expired"]
 
 
 def test_neither_a_rollback_nor_what_was_in_production_before_ends_a_waiting_approval(
