@@ -1,8 +1,8 @@
 """The functions of training and promotion are killed at random moments; MLflow and Spark restarted under them.
 
-Part of `make test-faults`; tests/integration/test_registry.py and test_killed.py kill a bounded number of times with
-all other tests. What was killed where is printed, and kept in FAULTS_LOG (a file), from which an interrupted run goes
-on.
+Part of `make test-faults`; tests/integration/test_stages_killed.py and test_killed.py kill a bounded number of times
+with all other tests. What was killed where is printed, and kept in FAULTS_LOG (a file), from which an interrupted run
+goes on.
 """
 
 import json

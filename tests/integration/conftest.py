@@ -12,9 +12,10 @@ import pytest
 from penstock.spec.environment import OnlineStoreKind, OnlineStoreSpec
 from penstock.workspace import Connections, Workspace
 from tests.conftest import link_jars
+from tests.integration.orders import orders_shop
 from tests.integration.plant import make_plant, plant, trained
 
-__all__ = ["make_plant", "plant", "trained"]
+__all__ = ["make_plant", "orders_shop", "plant", "trained"]
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PENSTOCK = str(Path(sys.executable).parent / "penstock")

@@ -21,7 +21,7 @@ from penstock.registry.turns import Superseded
 from penstock.spec.environment import Approval
 from penstock.training import mlflow_client
 from penstock.workspace import Connections
-from tests.integration.test_registry import AS_OF, Shelf, make_shelf
+from tests.integration.shelf import AS_OF, Shelf, make_shelf
 
 __all__ = ["make_shelf"]
 AUTOMATIC = {"decided_by": "penstock (automatic)"}

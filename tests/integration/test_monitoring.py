@@ -1,20 +1,15 @@
-"""Monitoring and retraining decisions on real Delta tables, with a real Spark and a real MLflow registry."""
+"""Monitoring on real Delta tables, with a real Spark and a real MLflow registry."""
 
 import json
-import uuid
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime, timedelta
+from dataclasses import asdict
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 
 from penstock.errors import NothingToDo, TableError
-from penstock.lakehouse.records import record
-from penstock.lakehouse.small_tables import append_once, create_if_missing, read, to_arrow
 from penstock.monitoring.metric_rows import Measurement
 from penstock.monitoring.monitor import (
     WindowReference,
@@ -22,242 +17,11 @@ from penstock.monitoring.monitor import (
     measure_drift,
     measure_infrastructure,
     measure_quality,
-    monitor,
     publish,
 )
-from penstock.monitoring.retraining import decide_retraining
-from penstock.profiles import build_profile
-from penstock.registry.client import RegisteredModel
-from penstock.spec.project import Column, ColumnType
-from penstock.workspace import Workspace
+from tests.integration.watched_shop import FIRST, JUNE, MAY, ROWS, Shop, alerts_of, calm, promoted, shop
 
-FIRST = datetime(2020, 5, 1, tzinfo=UTC)
-MAY, JUNE, JULY = (datetime(2020, month, 1, tzinfo=UTC) for month in (6, 7, 8))
-ROWS = 2000
-PROMISED = {"log_loss": 0.62, "mean_gap": 0.0}
-
-ENVIRONMENT = {
-    "name": "dev",
-    "description": "for tests",
-    "lakehouse": {"root": "unused"},
-    "schedules": False,
-    "approval": {"mode": "automatic"},
-}
-METRICS = """
-def mean_gap(label, prediction):
-    return float(abs(label.mean() - prediction.mean()))
-"""
-SHOP_DAILY = """
-SELECT shop, date_trunc('DAY', placed_at) + INTERVAL 1 DAY AS event_time, CAST(count(*) AS DOUBLE) AS shop_orders
-FROM orders GROUP BY ALL
-"""
-PREDICTIONS = {
-    "shop": "string", "order_id": "bigint", "prediction_time": "timestamp", "amount": "double", "channel": "string",
-    "shop_orders": "double", "prediction": "double", "model_version": "int", "as_of": "timestamp",
-    "scored_at": "timestamp", "run": "string",
-}  # fmt: skip
-
-
-def declaration(name: str) -> dict:
-    return {
-        "name": name,
-        "description": "Orders that come back.",
-        "owner": "shop@example.com",
-        "sources": {
-            "orders": {
-                "description": "Orders.",
-                "primary_keys": ["shop", "order_id"],
-                "available_at": "placed_at",
-                "columns": {
-                    "shop": "string", "order_id": "bigint", "placed_at": "timestamp", "amount": "double",
-                    "channel": "string",
-                },
-            },
-            "returns": {
-                "description": "What came back.",
-                "primary_keys": ["shop", "order_id"],
-                "available_at": "known_at",
-                "columns": {"shop": "string", "order_id": "bigint", "items_back": "int", "known_at": "timestamp"},
-            },
-        },
-        "feature_tables": {
-            "shop_daily": {
-                "description": "Orders of a shop in a day.",
-                "primary_keys": ["shop"],
-                "inputs": ["orders"],
-                "sql": "shop_daily.sql",
-                "columns": {"shop": "string", "event_time": "timestamp", "shop_orders": "double"},
-            },
-        },
-        "models": {
-            "comes_back": {
-                "description": "Whether an order comes back.",
-                "entity": {
-                    "table": "orders", "keys": ["shop", "order_id"], "prediction_time": "placed_at",
-                    "features": ["amount", "channel"],
-                },
-                "label": {"name": "back", "table": "returns", "expression": "items_back > 0"},
-                "lookups": [
-                    {"table": "shop_daily", "keys": {"shop": "shop"}, "features": ["shop_orders"], "max_age": "3d"}
-                ],
-                "training": {
-                    "function": "models.train", "metric": "log_loss", "metrics": {"mean_gap": "metrics.mean_gap"},
-                    "lower_is_better": ["mean_gap"],
-                },
-                "promotion": {"metric": "log_loss"},
-                "monitoring": {
-                    "features": {"method": "psi", "threshold": 0.2},
-                    "prediction": {"method": "psi", "threshold": 0.1},
-                    "quality": [{"metric": "log_loss", "tolerance": 0.05}, {"metric": "mean_gap", "tolerance": 0.1}],
-                    "minimum_rows": 200,
-                },
-                "retraining": {"minimum_labelled_rows": 1000, "cool_down": "14d"},
-            }
-        },
-    }  # fmt: skip
-
-
-@dataclass
-class Shop:
-    """A project whose orders are predicted, and whose parcels come back, as a test wants it."""
-
-    workspace: Workspace
-    project: str
-    model: str = "comes_back"
-    spec: dict = field(default_factory=dict)
-    next_id: int = 0
-
-    @property
-    def name(self) -> str:
-        return f"{self.project}.{self.model}"
-
-    def change(self, *path: str, value: object) -> None:
-        """Changes one entry of the model's declaration."""
-        part = self.spec["models"][self.model]
-        for key in path[:-1]:
-            part = part[key]
-        part[path[-1]] = value
-        self.save()
-
-    def save(self) -> None:
-        folder = self.workspace.root / "include" / "projects" / self.project
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "project.yaml").write_text(yaml.safe_dump(self.spec))
-        (folder / "metrics.py").write_text(METRICS)
-        (folder / "models.py").write_text("def train(training, tuning, parameters): ...\n")
-        (folder / "shop_daily.sql").write_text(SHOP_DAILY)
-
-    def orders(self, start: datetime, end: datetime, rows: int = ROWS, shift: float = 0.0) -> pd.DataFrame:
-        """Orders spread over (start, end], whose chance to come back grows with the amount."""
-        random = np.random.default_rng(self.next_id + 1)
-        ids = np.arange(self.next_id, self.next_id + rows)
-        self.next_id += rows
-        amount = random.normal(50 + shift, 10, rows)
-        return pd.DataFrame(
-            {
-                "shop": random.choice(["north", "south"], rows),
-                "order_id": ids,
-                "prediction_time": pd.date_range(start, end, periods=rows + 1)[1:].as_unit("us"),
-                "amount": amount,
-                "channel": random.choice(["web", "phone", "shop"], rows, p=[0.6, 0.3, 0.1]),
-                "shop_orders": random.poisson(100, rows).astype(float),
-                "prediction": 1 / (1 + np.exp(-(amount - 50) / 10)),
-            }
-        )
-
-    def score(self, frame: pd.DataFrame, as_of: datetime, version: int = 1) -> pd.DataFrame:
-        """Appends predictions, the orders themselves, and their shops' features."""
-        scored = frame.assign(model_version=version, as_of=as_of, scored_at=as_of, run="test")
-        self.append(f"{self.model}_predictions", PREDICTIONS, scored, as_of)
-        columns = self.spec["sources"]["orders"]["columns"]
-        self.append("orders", columns, frame.rename(columns={"prediction_time": "placed_at"}), as_of)
-        columns = self.spec["feature_tables"]["shop_daily"]["columns"]
-        daily = pd.DataFrame({"shop": ["north"], "event_time": [as_of], "shop_orders": [100.0]})
-        self.append("shop_daily", columns, daily, as_of)
-        return scored
-
-    def label(self, frame: pd.DataFrame, known_at: datetime, flipped: bool = False) -> None:
-        """Appends the truth that the predictions promise, or its opposite."""
-        random = np.random.default_rng(len(frame))
-        chance = 1 - frame["prediction"] if flipped else frame["prediction"]
-        back = (random.random(len(frame)) < chance).astype("int32")
-        rows = frame[["shop", "order_id"]].assign(items_back=back, known_at=known_at)
-        self.append("returns", self.spec["sources"]["returns"]["columns"], rows, known_at)
-
-    def append(self, table: str, columns: dict, frame: pd.DataFrame, as_of: datetime) -> None:
-        path = self.workspace.addresses.writable(f"{self.project}.{table}")
-        types = {name: ColumnType(kind) for name, kind in columns.items()}
-        create_if_missing(path, {n: Column(type=t) for n, t in types.items()}, keys=[], description=table)
-        append_once(path, to_arrow(frame, types, table), record(as_of), f"test:{uuid.uuid4()}", 1, None)
-
-    def register(self, frame: pd.DataFrame, trained_as_of: datetime = FIRST, profile: bool = True) -> int:
-        """Registers a version with the profile of its training data, and puts it into production."""
-        import mlflow
-
-        self.workspace.mlflow()
-        mlflow.set_experiment(self.name)
-        with mlflow.start_run() as run:
-            if profile:
-                features = frame[["amount", "channel", "shop_orders"]]
-                built = build_profile(features, prediction=frame["prediction"], metrics=PROMISED)
-                mlflow.log_text(built.to_json(), "profile.json")
-            else:
-                mlflow.log_text("nothing", "other.txt")
-        client = mlflow.MlflowClient()
-        if not client.search_registered_models(f"name='{self.name}'"):
-            client.create_registered_model(self.name)
-        tags = {
-            "penstock.as_of": trained_as_of.isoformat(),
-            "penstock.trained_until": (trained_as_of - timedelta(days=28)).isoformat(),
-        }
-        made = client.create_model_version(
-            self.name, f"{run.info.artifact_uri}/model", run_id=run.info.run_id, tags=tags
-        )
-        RegisteredModel(self.workspace, self.project, self.model).move_alias("production", int(made.version))
-        return int(made.version)
-
-    def monitor(self, as_of: datetime):
-        return monitor(self.workspace, self.project, self.model, as_of)
-
-    def decide(self, as_of: datetime):
-        return decide_retraining(self.workspace, self.project, self.model, as_of)
-
-    def table(self, name: str) -> pd.DataFrame:
-        path = self.workspace.addresses.find(f"{self.project}.{name}")
-        return pd.DataFrame() if path is None else read(path)
-
-    def state(self) -> dict[str, pd.DataFrame]:
-        """The tables of monitoring without wall-clock columns, in one order."""
-        keys = ["model", "model_version", "window_end", "kind", "column", "metric"]
-        return {
-            name: self.table(name)
-            .drop(columns=["computed_at", "raised_at", "run"], errors="ignore")
-            .sort_values(keys, ignore_index=True)
-            for name in ("monitoring_metrics", "alerts")
-        }
-
-
-@pytest.fixture
-def shop(make_workspace: Callable[..., Workspace], tmp_path: Path) -> Shop:
-    environments = tmp_path / "include" / "environments"
-    environments.mkdir(parents=True)
-    (environments / "dev.yaml").write_text(yaml.safe_dump(ENVIRONMENT))
-    name = f"shop_{uuid.uuid4().hex[:8]}"
-    found = Shop(make_workspace(tmp_path), name, spec=declaration(name))
-    found.save()
-    return found
-
-
-@pytest.fixture
-def calm(shop: Shop) -> Shop:
-    """A version in production, and a month of predictions and labels like those that it was trained on."""
-    shop.register(shop.orders(FIRST - timedelta(days=60), FIRST, 5000))
-    shop.label(shop.score(shop.orders(FIRST, MAY), MAY), MAY)
-    return shop
-
-
-def alerts_of(report) -> set[tuple[str, str, str]]:
-    return {(row.kind, row.column, row.metric) for row in report.alerts}
+__all__ = ["calm", "promoted", "shop"]
 
 
 def same(before: dict[str, pd.DataFrame], after: dict[str, pd.DataFrame]) -> None:
@@ -295,12 +59,11 @@ def test_figures_equal_an_independent_computation(calm: Shop):
     assert table["prediction_drift", "", "mean"] == pytest.approx(predictions["prediction"].mean(), rel=1e-9)
 
 
-def test_drift_bad_quality_and_missing_values_are_alerts_with_a_message(shop: Shop):
-    shop.register(shop.orders(FIRST - timedelta(days=60), FIRST, 5000))
-    drifted = shop.orders(FIRST, MAY, shift=15)
+def test_drift_bad_quality_and_missing_values_are_alerts_with_a_message(promoted: Shop):
+    drifted = promoted.orders(FIRST, MAY, shift=15)
     drifted.loc[::3, "shop_orders"] = np.nan
-    shop.label(shop.score(drifted, MAY), MAY, flipped=True)
-    report = shop.monitor(MAY)
+    promoted.label(promoted.score(drifted, MAY), MAY, flipped=True)
+    report = promoted.monitor(MAY)
     assert alerts_of(report) == {
         ("feature_drift", "amount", "psi"),
         ("missing", "shop_orders", "missing_share"),
@@ -308,7 +71,7 @@ def test_drift_bad_quality_and_missing_values_are_alerts_with_a_message(shop: Sh
         ("quality", "", "log_loss"),
         ("quality", "", "mean_gap"),
     }
-    messages = shop.table("alerts").set_index(["kind", "column"])["message"]
+    messages = promoted.table("alerts").set_index(["kind", "column"])["message"]
     assert (
         "shop_orders is missing in 33.4% of the predictions, 0.0% in training"
         in messages["missing", "shop_orders"].item()
@@ -347,11 +110,10 @@ def test_again_is_the_same(calm: Shop):
 
 
 @pytest.mark.parametrize("killed_after", ["alerts", "metrics"])
-def test_a_run_that_was_killed_between_its_writes_ends_the_same(shop: Shop, monkeypatch, killed_after: str):
+def test_a_run_that_was_killed_between_its_writes_ends_the_same(promoted: Shop, monkeypatch, killed_after: str):
     import penstock.lakehouse.small_tables as small_tables
 
-    shop.register(shop.orders(FIRST - timedelta(days=60), FIRST, 5000))
-    shop.score(shop.orders(FIRST, MAY, shift=15), MAY)
+    promoted.score(promoted.orders(FIRST, MAY, shift=15), MAY)
     write, done = small_tables.write_system_rows, []
 
     def killed(path, table, rows, commit):
@@ -363,51 +125,48 @@ def test_a_run_that_was_killed_between_its_writes_ends_the_same(shop: Shop, monk
     with monkeypatch.context() as patched:
         patched.setattr(small_tables, "write_system_rows", killed)
         with pytest.raises(KeyboardInterrupt):
-            shop.monitor(MAY)
+            promoted.monitor(MAY)
     # the window grows before the run comes again
-    shop.score(shop.orders(MAY, JUNE, shift=15), JUNE)
-    shop.monitor(JUNE)
+    promoted.score(promoted.orders(MAY, JUNE, shift=15), JUNE)
+    promoted.monitor(JUNE)
     ends = {"alerts": [JUNE], "metrics": [MAY, JUNE]}[killed_after]
-    for frame in shop.state().values():
+    for frame in promoted.state().values():
         assert sorted(set(frame["window_end"])) == ends
 
 
-def test_late_labels_are_judged_again_with_the_window_that_they_belong_to(shop: Shop):
-    shop.register(shop.orders(FIRST - timedelta(days=60), FIRST, 5000))
-    may = shop.score(shop.orders(FIRST, MAY), MAY)
-    shop.label(may.iloc[:100], MAY)
-    report = shop.monitor(MAY)
+def test_late_labels_are_judged_again_with_the_window_that_they_belong_to(promoted: Shop):
+    may = promoted.score(promoted.orders(FIRST, MAY), MAY)
+    promoted.label(may.iloc[:100], MAY)
+    report = promoted.monitor(MAY)
     assert report.labelled_rows == 100
     assert any("fewer than minimum_rows 200" in note for note in report.notes)
-    shop.label(may.iloc[100:], MAY + timedelta(days=5), flipped=True)
-    shop.score(shop.orders(MAY, JUNE), JUNE)
-    report = shop.monitor(JUNE)
+    promoted.label(may.iloc[100:], MAY + timedelta(days=5), flipped=True)
+    promoted.score(promoted.orders(MAY, JUNE), JUNE)
+    report = promoted.monitor(JUNE)
     assert report.labelled_rows == 0
-    quality = shop.table("monitoring_metrics").query("kind == 'quality' and metric == 'label_coverage'")
+    quality = promoted.table("monitoring_metrics").query("kind == 'quality' and metric == 'label_coverage'")
     assert quality.sort_values("window_end")["labelled_rows"].tolist() == [ROWS, 0]
-    alerts = shop.table("alerts").query("kind == 'quality'")
+    alerts = promoted.table("alerts").query("kind == 'quality'")
     assert set(alerts["window_end"]) == {MAY}
 
 
-def test_labels_alone_bring_the_last_window_back(shop: Shop):
-    shop.register(shop.orders(FIRST - timedelta(days=60), FIRST, 5000))
-    may = shop.score(shop.orders(FIRST, MAY), MAY)
-    assert shop.monitor(MAY).labelled_rows == 0
-    shop.label(may, MAY + timedelta(days=2))
-    report = shop.monitor(MAY + timedelta(days=3))
+def test_labels_alone_bring_the_last_window_back(promoted: Shop):
+    may = promoted.score(promoted.orders(FIRST, MAY), MAY)
+    assert promoted.monitor(MAY).labelled_rows == 0
+    promoted.label(may, MAY + timedelta(days=2))
+    report = promoted.monitor(MAY + timedelta(days=3))
     assert (report.window[1], report.labelled_rows) == ("2020-06-01T00:00:00Z", ROWS)
     with pytest.raises(NothingToDo, match="nothing new since"):
-        shop.monitor(MAY + timedelta(days=4))
+        promoted.monitor(MAY + timedelta(days=4))
 
 
-def test_an_alert_that_no_longer_holds_disappears(shop: Shop):
-    shop.register(shop.orders(FIRST - timedelta(days=60), FIRST, 5000))
-    shop.score(shop.orders(FIRST, MAY, shift=15), MAY)
-    assert ("feature_drift", "amount", "psi") in alerts_of(shop.monitor(MAY))
-    shop.change("monitoring", "features", "threshold", value=50.0)
-    shop.monitor(MAY)
-    assert set(shop.table("alerts")["kind"]) == {"prediction_drift"}
-    metrics = shop.table("monitoring_metrics").query("kind == 'feature_drift' and column == 'amount'")
+def test_an_alert_that_no_longer_holds_disappears(promoted: Shop):
+    promoted.score(promoted.orders(FIRST, MAY, shift=15), MAY)
+    assert ("feature_drift", "amount", "psi") in alerts_of(promoted.monitor(MAY))
+    promoted.change("monitoring", "features", "threshold", value=50.0)
+    promoted.monitor(MAY)
+    assert set(promoted.table("alerts")["kind"]) == {"prediction_drift"}
+    metrics = promoted.table("monitoring_metrics").query("kind == 'feature_drift' and column == 'amount'")
     assert metrics[["threshold", "alert"]].to_numpy().tolist() == [[50.0, False]]
 
 
@@ -423,10 +182,18 @@ def test_another_method_replaces_the_figures_of_the_old_one(calm: Shop):
     assert any("channel" in note and "needs numbers" in note for note in report.notes)
 
 
-def test_few_rows_give_figures_without_alerts_and_a_reason(shop: Shop):
-    shop.register(shop.orders(FIRST - timedelta(days=60), FIRST, 5000))
-    shop.score(shop.orders(FIRST, MAY, rows=150, shift=30), MAY)
-    report = shop.monitor(MAY)
+def test_a_metric_of_the_projects_own_that_fails_is_a_note_and_the_others_are_watched(calm: Shop):
+    metrics = calm.workspace.project(calm.project).folder / "metrics.py"
+    metrics.write_text("def mean_gap(label, prediction):\n    return label.gap\n")
+    report = calm.monitor(MAY)
+    (note,) = (note for note in report.notes if "mean_gap is left out" in note)
+    assert f"{metrics}:2: the metric 'mean_gap' failed on {ROWS} rows: AttributeError" in note
+    assert {row.metric for row in report.metrics if row.kind == "quality"} >= {"log_loss", "label_coverage"}
+
+
+def test_few_rows_give_figures_without_alerts_and_a_reason(promoted: Shop):
+    promoted.score(promoted.orders(FIRST, MAY, rows=150, shift=30), MAY)
+    report = promoted.monitor(MAY)
     assert report.alerts == []
     assert any("150 predictions are fewer than minimum_rows 200" in note for note in report.notes)
     assert any(row.kind == "feature_drift" and row.value > 1 for row in report.metrics)
@@ -491,119 +258,3 @@ def test_the_report_is_one_file_with_charts(calm: Shop):
     assert "the prediction drifted" in page
     assert "src=" not in page
     assert "<script" not in page
-
-
-def test_bad_quality_retrains_and_the_figures_say_why(shop: Shop):
-    shop.register(shop.orders(FIRST - timedelta(days=60), FIRST, 5000))
-    shop.label(shop.score(shop.orders(FIRST, MAY), MAY), MAY, flipped=True)
-    shop.monitor(MAY)
-    decision = shop.decide(MAY)
-    assert decision.decision == "retrain"
-    assert any("log_loss" in reason and "promised 0.6200" in reason for reason in decision.reasons)
-    row = shop.table("retraining_decisions").iloc[0]
-    assert (row["decision"], row["production_version"]) == ("retrain", 1)
-    assert json.loads(row["evidence"])["facts"]["new_labelled_rows"] == ROWS
-    assert json.loads(row["reasons"]) == decision.reasons
-
-
-@pytest.mark.parametrize(
-    ("path", "value", "decision"),
-    [
-        (("retraining", "minimum_labelled_rows"), ROWS + 1, "hand_back"),
-        (("retraining", "cool_down"), "90d", "no"),
-        (("retraining", "mode"), "manual", "hand_back"),
-        (("monitoring", "quality"), [{"metric": "log_loss", "tolerance": 5.0}], "no"),
-    ],
-)
-def test_one_changed_threshold_flips_the_decision_on_the_same_data(shop: Shop, path, value, decision: str):
-    shop.register(shop.orders(FIRST - timedelta(days=60), FIRST, 5000))
-    shop.label(shop.score(shop.orders(FIRST, MAY), MAY), MAY, flipped=True)
-    shop.monitor(MAY)
-    assert shop.decide(MAY).decision == "retrain"
-    shop.change(*path, value=value)
-    shop.monitor(MAY)
-    assert shop.decide(MAY).decision == decision
-    assert shop.table("retraining_decisions")["decision"].tolist() == [decision]
-    handed = shop.table("alerts").query("kind == 'retraining'")
-    assert len(handed) == (decision == "hand_back")
-
-
-def test_a_calm_month_is_decided_too(calm: Shop):
-    calm.monitor(MAY)
-    assert calm.decide(MAY).decision == "no"
-    assert calm.table("retraining_decisions")["decision"].tolist() == ["no"]
-
-
-def test_without_production_or_monitoring_the_decision_is_no(shop: Shop):
-    assert shop.decide(FIRST).decision == "no"
-    shop.register(shop.orders(FIRST, MAY))
-    decision = shop.decide(MAY)
-    assert decision.decision == "no"
-    assert "none of its predictions was monitored yet" in decision.reasons[0]
-
-
-def test_feature_drift_alone_retrains_nothing(calm: Shop):
-    drifted = calm.orders(MAY, JUNE)
-    drifted["amount"] += 30  # the prediction stays as it was
-    calm.label(calm.score(drifted, JUNE), JUNE)
-    assert alerts_of(calm.monitor(JUNE)) == {("feature_drift", "amount", "psi")}
-    decision = calm.decide(JUNE)
-    assert decision.decision == "no"
-    assert any("drift of features alone only alerts" in reason for reason in decision.reasons)
-
-
-def test_no_label_at_all_is_handed_back_with_an_alert(shop: Shop):
-    shop.register(shop.orders(FIRST - timedelta(days=60), FIRST, 5000))
-    shop.score(shop.orders(FIRST, MAY), MAY)
-    shop.monitor(MAY)
-    assert shop.decide(MAY).decision == "hand_back"
-    alert = shop.table("alerts").query("kind == 'retraining'").iloc[0]
-    assert "No label has become known" in alert["message"]
-
-
-def test_an_open_data_failure_of_a_table_that_the_model_needs_hands_back(shop: Shop):
-    from penstock.quality.report import write_report
-    from penstock.quality.validation import validate_batch
-
-    shop.register(shop.orders(FIRST - timedelta(days=60), FIRST, 5000))
-    shop.label(shop.score(shop.orders(FIRST, MAY), MAY), MAY, flipped=True)
-    shop.monitor(MAY)
-    columns = {name: Column(type=kind) for name, kind in shop.spec["sources"]["orders"]["columns"].items()}
-    broken = pd.DataFrame({"shop": ["north"]})
-    result = validate_batch(broken, None, ["shop", "order_id"], f"{shop.project}.orders", columns)
-    assert not result.passed
-    write_report(shop.workspace, shop.project, "orders", result, MAY)
-    decision = shop.decide(MAY)
-    assert decision.decision == "hand_back"
-    assert "orders as of 2020-06-01T00:00:00Z" in decision.reasons[0]
-
-
-def test_a_decision_that_led_to_a_new_version_stands(shop: Shop):
-    shop.register(shop.orders(FIRST - timedelta(days=60), FIRST, 5000))
-    shop.label(shop.score(shop.orders(FIRST, MAY), MAY), MAY, flipped=True)
-    shop.monitor(MAY)
-    shop.decide(MAY)
-    assert shop.decide(MAY).decision == "retrain"  # killed before the training: again is the same
-    shop.register(shop.orders(FIRST, MAY), MAY)
-    with pytest.raises(NothingToDo, match="version 2 is in production now"):
-        shop.decide(MAY)
-    with pytest.raises(NothingToDo, match="decided as of"):
-        shop.decide(MAY - timedelta(days=1))
-    assert shop.table("retraining_decisions")["decision"].tolist() == ["retrain"]
-    # the old version's alerts say nothing about the new one
-    decision = shop.decide(MAY + timedelta(days=1))
-    assert decision.decision == "no"
-    assert "Version 2 is in production, but none of its predictions was monitored yet" in decision.reasons[0]
-
-
-def test_an_earlier_decision_to_retrain_starts_the_cool_down(shop: Shop):
-    shop.register(shop.orders(FIRST - timedelta(days=60), FIRST, 5000))
-    shop.label(shop.score(shop.orders(FIRST, MAY), MAY), MAY, flipped=True)
-    shop.monitor(MAY)
-    assert shop.decide(MAY).decision == "retrain"
-    later = MAY + timedelta(days=7)
-    shop.label(shop.score(shop.orders(MAY, later), later), later, flipped=True)
-    shop.monitor(later)
-    decision = shop.decide(later)
-    assert decision.decision == "no"
-    assert "cool-down of 14 days holds until 2020-06-15T00:00:00Z" in decision.reasons[-1]
