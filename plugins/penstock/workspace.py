@@ -22,6 +22,9 @@ from penstock.spec.project import FeatureTable, Source
 if TYPE_CHECKING:
     from pyspark.sql.connect.session import SparkSession
 
+_QUIET = {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false", "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}
+"""Keeps MLflow's progress bars and links out of logs and answers, unless the environment asks for them."""
+
 
 @dataclass(frozen=True)
 class Connections:
@@ -38,6 +41,8 @@ class Connections:
         """Points MLflow's client in this process at the server."""
         import mlflow
 
+        for name, value in _QUIET.items():
+            os.environ.setdefault(name, value)
         mlflow.set_tracking_uri(self.mlflow_uri)
         mlflow.set_registry_uri(self.registry_uri or self.mlflow_uri)
         if self.mlflow_username:

@@ -1,6 +1,5 @@
-"""MLflow's client: quiet, and with an outage told from a mistake."""
+"""MLflow's client, with an outage told from a mistake."""
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,12 +11,6 @@ PAGE = 1000
 """How many things MLflow is asked for at once: what a server hands out at most of some of them."""
 BY_NUMBER = ["name ASC", "version_number ASC"]
 """An order of versions in which new ones come last, so that no page misses one (the default is by the last change)."""
-
-
-def quiet() -> None:
-    """Keeps MLflow's progress bars and links out of the logs, unless the environment asks for them."""
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from penstock.spec.project import Model
 from penstock.training.blocks import Split
 from penstock.training.errors import TrainingError
 from penstock.training.loading import recorded_rows, where_it_lies
-from penstock.training.mlflow_client import every, outages, quiet
+from penstock.training.mlflow_client import every, outages
 from penstock.training.origins import NOT_IN_GIT, origin_tags
 from penstock.training.scoring import Scorer, load_scorer_from
 from penstock.training.trained_model import FILE_NAME, TrainedModel
@@ -41,7 +41,6 @@ def tracking(workspace: Workspace) -> Iterator["MlflowClient"]:
     """A client of the workspace's MLflow. What fails because the server does not answer becomes ServiceError."""
     from mlflow import MlflowClient
 
-    quiet()
     workspace.mlflow()
     with outages(workspace.resolved.mlflow_uri):
         yield MlflowClient()

@@ -18,7 +18,7 @@ from penstock.errors import TableError
 from penstock.spec.project import Task
 from penstock.training.errors import ScoringError
 from penstock.training.feature_columns import FeatureColumns
-from penstock.training.mlflow_client import outages, quiet
+from penstock.training.mlflow_client import outages
 from penstock.training.model_folder import ModelFiles, Unusable
 from penstock.training.origins import read_origins, voucher
 from penstock.training.predictors import predict
@@ -88,7 +88,6 @@ def load_scorer_from(workspace: Workspace, model_uri: str) -> Scorer:
             f"{model_uri!r} is no model of this workspace: models are loaded from its MLflow only, by "
             "models:/<name>/<version>, models:/<id> or runs:/<run id>/model"
         )
-    quiet()
     workspace.mlflow()
     scorer = _load(workspace, model_uri)
     if isinstance(scorer.native_model, StoredSparkModel):
