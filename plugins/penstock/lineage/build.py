@@ -140,7 +140,7 @@ def _kind(project: LoadedProject, name: str) -> NodeKind:
     spec = project.spec
     if name in spec.sources:
         return NodeKind.SOURCE
-    if name.endswith("_training_set"):
+    if name.removesuffix("_rebuilt").endswith("_training_set"):
         return NodeKind.TRAINING_SET
     if name in {f"{model}_predictions" for model in spec.models}:
         return NodeKind.PREDICTIONS
