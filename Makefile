@@ -118,7 +118,7 @@ bench: setup ## compare with the references on this machine
 	@$(BIN)/python -m benchmarks
 
 .PHONY: bench-features
-bench-features: setup ## compare the feature store with the references; writes docs/reference/benchmarks.md
+bench-features: setup ## compare the feature store with the references; with LARGE=1 (12 minutes) writes docs/reference/benchmarks.md
 	@$(BIN)/python -m benchmarks.features
 
 .PHONY: bench-webhook

@@ -42,7 +42,8 @@ def promotion(airflow: RunningAirflow) -> Iterator[str]:
     shutil.copytree(airflow.root / "include/projects/wind_parks", folder, dirs_exist_ok=True)
     declaration = folder / "project.yaml"
     declaration.write_text(declaration.read_text().replace("name: wind_parks", f"name: {PROJECT}"))
-    airflow.wait(lambda: PROMOTION in airflow.client.dag_ids(), "the new project's DAGs", 120)
+    wanted = {name.replace("wind_parks.", f"{PROJECT}.") for name in airflow.client.dag_ids() if "wind_parks." in name}
+    airflow.wait(lambda: wanted <= set(airflow.client.dag_ids()), "the new project's DAGs", 120)
     yield PROMOTION
     declaration.rename(folder / "project.gone")
 

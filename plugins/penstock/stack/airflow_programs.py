@@ -20,6 +20,9 @@ _COMMANDS = {
     "airflow-triggerer": ("triggerer", "--skip-serve-logs"),
 }
 
+# So long SQLite's writers wait for each other; after the 5 s of its default a busy machine answers "Database error".
+_PATIENCE_SECONDS = 60
+
 # Imports only: a session, a fit or a gRPC channel here would hang the tasks, the scheduler's forks.
 _PRELOAD = '''\
 """Imports what tasks use, once, in the scheduler: tasks are forks of it and find the modules there."""
@@ -71,7 +74,7 @@ def airflow_executable(settings: StackSettings) -> Path:
 
 def airflow_database(settings: StackSettings) -> str:
     """Return the SQLAlchemy address of Airflow's database. May hold a password."""
-    return settings.airflow_database or f"sqlite:///{settings.state}/airflow/airflow.db"
+    return settings.airflow_database or f"sqlite:///{settings.state}/airflow/airflow.db?timeout={_PATIENCE_SECONDS}"
 
 
 def airflow_environment(settings: StackSettings, credentials: Credentials, secrets: Secrets) -> dict[str, str]:
