@@ -32,7 +32,7 @@ def model_promotion(scope: Scope) -> None:
     comparison = CompareWithProductionOperator(task_id="compare_with_production", **about)
     approval = approval_request(scope, compliance=compliance.output, comparison=comparison)
     promote = PromoteOperator(
-        task_id="to_production", comparison=comparison.output, approval=approval.output,
+        task_id="to_production", compliance=compliance.output, comparison=comparison.output, approval=approval.output,
         outlets=[scope.production], **about,
     )  # fmt: skip
     repair >> admit >> compliance >> staging >> comparison >> approval >> promote

@@ -181,8 +181,10 @@ def train_and_register(workspace: Workspace, request: Request, step: Steps) -> i
 def model_promotion(workspace: Workspace, request: Request, step: Steps) -> None:
     """Compliance check, comparison, approval, Production (or Archived)."""
     from penstock.registry.adoption import adoption_of
+    from penstock.registry.approval import SHOWN, shown
     from penstock.registry.comparison import compare_with_production
     from penstock.registry.compliance import check_compliance
+    from penstock.registry.deciding import fingerprint
     from penstock.registry.deployments import repair
     from penstock.registry.methods import Pending
     from penstock.registry.promotion import promote, reject, stage_after_compliance
@@ -200,11 +202,16 @@ def model_promotion(workspace: Workspace, request: Request, step: Steps) -> None
     step.must("to_staging", lambda: stage_after_compliance(*about, version, compliance, as_of))
     if not compliance.passed:
         return
+    rule = fingerprint(*about)  # before: a change during the comparison shows, too
     comparison = step("compare_with_production", lambda: compare_with_production(*about, version, as_of))
     assert comparison is not None
     if isinstance(comparison, Pending):
         raise GateError(f"version {version} is still compared: {comparison.sentence}. Run this again then")
-    decision: dict[str, Any] = {"evidence": comparison.to_dict(), "as_of": as_of}
+    evidence = {
+        "compliance": compliance.to_dict(), "comparison": comparison.to_dict(),
+        SHOWN: replace(shown(*about, comparison.to_dict()), spec=rule).to_dict(),
+    }  # fmt: skip
+    decision: dict[str, Any] = {"evidence": evidence, "as_of": as_of}
     if not comparison.passed:
         step(
             "to_archived", lambda: reject(*about, version, decided_by="penstock", reason=comparison.reason, **decision)
@@ -221,7 +228,9 @@ def model_promotion(workspace: Workspace, request: Request, step: Steps) -> None
         decided_by, reason = adopted.decided_by, f"adopted: {adopted.reason}"
     step(
         "to_production",
-        lambda: promote(*about, version, decided_by=decided_by or "penstock (automatic)", reason=reason, **decision),
+        lambda: promote(
+            *about, version, decided_by=decided_by or "penstock (automatic)", reason=reason, **decision, by_hand=False
+        ),
     )
 
 
@@ -287,23 +296,7 @@ def _summary(result: Any) -> str:
     """One line about a step's result."""
     if isinstance(result, Verdict):
         return f"{'passed' if result.outcome is not Outcome.FAIL else 'failed'}: {result.reason}"
-    shown = {
-        name: value
-        for name in (
-            "table",
-            "version",
-            "rows",
-            "pieces",
-            "quarantined",
-            "mode",
-            "why",
-            "decision",
-            "reasons",
-            "run_id",
-            "stage",
-        )
-        if (value := getattr(result, name, None)) is not None
-    }
+    shown = {name: value for name in _SHOWN if (value := getattr(result, name, None)) is not None}
     text = ", ".join(f"{name} {value}" for name, value in shown.items())
     return text or (str(result)[:200] if result is not None else "done")
 

@@ -1,15 +1,20 @@
 """What keeps a version out of production until a person says otherwise: a freeze, and a rollback."""
 
+from datetime import timedelta
+from types import SimpleNamespace
+
 import pytest
 
 from penstock.errors import GateError, NothingToDo, SpecError
+from penstock.gates import Check, Outcome, Verdict
 from penstock.lakehouse.small_tables import read
-from penstock.registry import audit, settling
+from penstock.registry import audit, rolling_back, settling
 from penstock.registry.deployments import repair
 from penstock.registry.freezing import allow, freeze, unfreeze
 from penstock.registry.holds import holds
+from penstock.registry.promotion import promote
 from penstock.registry.stages import Stage
-from tests.integration.shelf import AS_OF, make_shelf
+from tests.integration.shelf import AS_OF, Killed, kill_after, make_shelf
 
 __all__ = ["make_shelf"]
 
@@ -95,3 +100,75 @@ def test_rollback_to_a_chosen_version(make_shelf):
     assert shelf.back(to_version=2).production == 2
     with pytest.raises(NothingToDo, match="there is none to go back to"):
         shelf.back()
+
+
+def compared_with(version: int | None) -> dict:
+    check = Check("enough rows", Outcome.PASS, "500 rows", {"production_version": version})
+    return Verdict("comparison", "the candidate", (check,)).to_dict()
+
+
+def answer(gate: str, outcome: Outcome) -> dict:
+    return Verdict(gate, "the candidate", (Check("that", outcome, "it smells"),)).to_dict()
+
+
+@pytest.mark.parametrize(
+    ("compliance", "comparison", "refused"),
+    [
+        (None, compared_with(1), r"version 2 did not go through the gate compliance.*clear compliance_check"),
+        (answer("compliance", Outcome.FAIL), compared_with(1), "version 2 failed the gate compliance.*: it smells"),
+        (answer("compliance", Outcome.WARN), None, "version 2 did not go through the gate comparison"),
+        (answer("compliance", Outcome.PASS), answer("comparison", Outcome.FAIL), "failed the gate comparison"),
+        (answer("compliance", Outcome.PASS), compared_with(1), "not known upon which comparison.* was decided"),
+    ],
+)
+def test_an_approval_alone_promotes_nothing_whoever_clears_what_a_failed_gate_skipped(
+    make_shelf, monkeypatch, compliance, comparison, refused
+):
+    from penstock.operators.promotion import PromoteOperator
+
+    shelf = make_shelf(2)
+    shelf.move(1, Stage.PRODUCTION)
+    shelf.move(2, Stage.ARCHIVED)
+    approval = {"chosen_options": ["Approve"], "responded_by_user": {"id": "1", "name": "Ann"}, "shown": ""}
+    task = PromoteOperator(
+        task_id="to_production", project=shelf.project, model=shelf.model, root=shelf.workspace.root,
+        compliance=compliance, comparison=comparison, approval=approval, model_version=2,
+    )  # fmt: skip
+    before = shelf.state
+    with pytest.raises(GateError, match=refused):
+        task.run(shelf.workspace, AS_OF, {"ti": SimpleNamespace(xcom_push=lambda **_: None)})
+    assert shelf.state == before
+
+
+def test_what_a_dead_worker_promoted_counts_before_a_comparison_is_relied_upon(make_shelf, monkeypatch):
+    shelf = make_shelf()
+    shelf.move(1, Stage.PRODUCTION)
+    with monkeypatch.context() as patch:
+        kill_after(patch, 1)
+        with pytest.raises(Killed):
+            shelf.move(3, Stage.PRODUCTION)
+    assert shelf.registered.aliases() == {"production": 1}, "its intent is written, and no more"
+    monkeypatch.setattr(settling, "TAKEOVER_AFTER", timedelta(seconds=0))
+    with pytest.raises(GateError, match="version 2 was compared with version 1, but production is version 3 by now"):
+        promote(*shelf.about, 2, "Ann", "fine", {"comparison": compared_with(1)}, AS_OF)
+    assert shelf.state["stages"] == {1: "Archived", 2: None, 3: "Production"}
+    assert promote(*shelf.about, 2, "Ann", "fine", {"comparison": compared_with(3)}, AS_OF).displaced == 3
+    assert promote(*shelf.about, 2, "Ann", "fine", {"comparison": compared_with(3)}, AS_OF).repeated
+
+
+def test_a_version_that_comes_in_while_another_is_rolled_back_stays(make_shelf, monkeypatch):
+    shelf = make_shelf()
+    shelf.move(1, Stage.PRODUCTION)
+    shelf.move(2, Stage.PRODUCTION)
+    original = rolling_back.promised_metrics
+
+    def promoted_first(*arguments):
+        shelf.move(3, Stage.PRODUCTION)
+        return original(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rolling_back, "promised_metrics", promoted_first)
+        with pytest.raises(GateError, match="version 2 was to be rolled back, but production is version 3 by now"):
+            shelf.back()
+    assert shelf.state["stages"] == {1: "Archived", 2: "Archived", 3: "Production"}
+    assert shelf.back().production == 2

@@ -21,7 +21,7 @@ from penstock.hooks.workspace import WorkspaceHook
 from penstock.notifiers.notice import Notice, notify
 from penstock.operators.base import resolve_as_of
 from penstock.operators.links import page
-from penstock.registry.approval import SHOWN, Answer, record_answer, request_text
+from penstock.registry.approval import SHOWN, Answer, check_passed, record_answer, request_text
 from penstock.registry.notes import NoteKind
 from penstock.spec.environment import NotificationEvent
 from penstock.triggers.answer import AnswerTrigger
@@ -198,10 +198,12 @@ class HumanApprovalOperator(HITLOperator):
         return datetime.fromisoformat(str(question["asked_at"])) + self.response_timeout - now()
 
     def _may_ask(self, context: Context) -> None:
-        """Raises GateError where a freeze or a rollback holds the version back: nobody is asked in vain."""
+        """Raises GateError where a gate, a freeze or a rollback holds the version back: nobody is asked in vain."""
         from penstock.registry.holds import check_may_promote
 
-        check_may_promote(*self._subject(context).about)
+        subject = self._subject(context)
+        check_passed(subject.name, {"compliance": self.compliance, "comparison": self.comparison})
+        check_may_promote(*subject.about)
 
     def _subject(self, context: Context) -> _Subject:
         ti = context["ti"]

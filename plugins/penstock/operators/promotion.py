@@ -159,12 +159,19 @@ class AutomaticApprovalOperator(VersionOperator):
 
 
 class PromoteOperator(VersionOperator):
-    """To Production, or to Archived, as the approval says; a rejection skips the task, so no event goes out."""
+    """To Production, or to Archived, as the approval says; a rejection skips the task, so no event goes out.
 
-    template_fields: Sequence[str] = (*VersionOperator.template_fields, "comparison", "approval")
+    An approval is not enough: whoever clears tasks that a failed gate skipped is refused by the gates' verdicts.
 
-    def __init__(self, *, comparison: Any, approval: Any, **kwargs: Any) -> None:
+    :param compliance, comparison: the verdicts of the gates.
+    :param approval: the answer to the request for approval.
+    """
+
+    template_fields: Sequence[str] = (*VersionOperator.template_fields, "compliance", "comparison", "approval")
+
+    def __init__(self, *, compliance: Any, comparison: Any, approval: Any, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        self.compliance = compliance
         self.comparison = comparison
         self.approval = approval
 
@@ -180,12 +187,13 @@ class PromoteOperator(VersionOperator):
         decided_by = user.get("name") or user.get("id") or nobody
         reason = (self.approval.get("params_input") or {}).get("reason") or "no reason given"
         answer = {"answer": option, "user_id": user.get("id"), "answered_at": self.approval.get("responded_at")}
-        evidence = {"comparison": self.comparison, SHOWN: self.approval.get(SHOWN), "approval": answer}
+        verdicts = {"compliance": self.compliance, "comparison": self.comparison}
+        evidence = {**verdicts, SHOWN: self.approval.get(SHOWN), "approval": answer}
         decision: dict[str, Any] = {"decided_by": decided_by, "reason": reason, "evidence": evidence, "as_of": as_of}
         if option != APPROVE:
             reject(workspace, self.project, self.model, version, **decision)
             raise AirflowSkipException(f"version {version} was not let in by {decided_by}: {reason}")
-        promote(workspace, self.project, self.model, version, **decision)
+        promote(workspace, self.project, self.model, version, **decision, by_hand=False)
         for asset in self.outlets:
             emit(context, asset, as_of=to_text(as_of), model_version=version)
         return {"version": version, "stage": "Production", "decided_by": decided_by, "reason": reason}

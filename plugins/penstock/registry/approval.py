@@ -17,6 +17,8 @@ from penstock.workspace import Workspace
 
 SHOWN = "shown"
 """In a promotion's evidence: what the person, or the rule, decided upon."""
+_GATES = {"compliance": "compliance_check", "comparison": "compare_with_production"}
+"""The gates before an approval, by the key of their verdict in a promotion's evidence, with their tasks."""
 _CARDS = ("model_card.md", "description.md")
 _LONGEST_CARD = 6000
 
@@ -49,15 +51,40 @@ def shown(workspace: Workspace, project: str, model: str, comparison: dict[str, 
     return Shown(fingerprint(workspace, project, model), digest(comparison))
 
 
-def check_shown(workspace: Workspace, project: str, model: str, version: int, evidence: dict[str, Any]) -> None:
+def check_passed(name: str, evidence: dict[str, Any]) -> None:
+    """Raises GateError unless the evidence has the verdict of every gate, and each let the version through.
+
+    :param name: the model and version, for the error.
+    :param evidence: has the gates' verdicts as `Verdict.to_dict` gives them, by `compliance` and `comparison`.
+    """
+    for gate, task in _GATES.items():
+        found = evidence.get(gate)
+        remedy = f"clear {task} in this run (with what follows it), or run model_promotion for this version again"
+        if not isinstance(found, dict):
+            raise GateError(f"{name} did not go through the gate {gate}, so it is not promoted: {remedy}")
+        verdict = Verdict.from_dict(found)
+        if not verdict.passed:
+            raise GateError(
+                f"{name} failed the gate {gate}, so it is not promoted: {verdict.reason}. Once that is mended: {remedy}"
+            )
+
+
+def check_shown(
+    workspace: Workspace, project: str, model: str, version: int, evidence: dict[str, Any], *, by_hand: bool = True
+) -> None:
     """Raises GateError where the rule or the verdict is no longer what was decided upon.
 
-    Evidence without `shown` (of who calls promote in Python) is taken as it is.
+    Evidence without `shown` is taken as it is from who decides by hand (calls promote in Python), else refused.
     """
     before = evidence.get(SHOWN)
-    if not before:
-        return
     again = "clear compare_with_production in this run (with what follows it), and decide again"
+    if not isinstance(before, dict):
+        if by_hand:
+            return
+        raise GateError(
+            f"{registered_name(project, model)} version {version}: it is not known upon which comparison and which "
+            f"declaration was decided: {again}"
+        )
     name = f"{registered_name(project, model)} version {version}"
     now = shown(workspace, project, model, evidence.get("comparison", {}))
     if before["verdict"] != now.verdict:

@@ -45,6 +45,15 @@ class Transition:
 
 
 @dataclass(frozen=True)
+class Expected:
+    """What a decision rests on: the version in production (None: none), what it was for it, and what to do else."""
+
+    production: int | None
+    decision: str
+    otherwise: str
+
+
+@dataclass(frozen=True)
 class Repair:
     """What a repair found and did: ids of transitions, versions with a new tag."""
 
@@ -58,18 +67,20 @@ class Repair:
 def transition(
     workspace: Workspace, project: str, model: str, version: int, to_stage: Stage | str, decided_by: str,
     reason: str, evidence: dict[str, Any] | None, as_of: datetime, *, cause: str | None = None,
-    plan: dict[str, Any] | None = None,
+    plan: dict[str, Any] | None = None, expected_production: Expected | None = None,
 ) -> Transition:  # fmt: skip
     """Moves a version to a stage, and the version that it displaces there to Archived.
 
     Two requests with the same version, stage and `cause` (as_of by default) are one: the second answers
     with the first's row, whatever has happened since. A version that is in the stage already stays, without
-    a new row. `plan` is noted in the row's evidence, under `transition`.
+    a new row. `plan` is noted in the row's evidence, under `transition`. With `expected_production`, the intent is
+    written only while that version is in production: on the very state of the audit that it is committed on.
 
     Raises RegistryError for an unknown version; Superseded (or, for a person's decision, GateError) for a
     candidate whose place a newer one has taken; GateError for the Production version that would leave its
     stage with nothing in its place, for a promotion that a freeze or a former rollback holds back (a rollback
-    itself is never held back), and where a hand moved the alias meanwhile; ServiceError where MLflow
+    itself is never held back), where production is not `expected_production`, and where a hand moved the alias
+    meanwhile; ServiceError where MLflow
     does not answer, or other transitions keep the model busy: the same call mends that later.
     """
     stage = Stage(to_stage)
@@ -88,7 +99,7 @@ def transition(
         if snapshot.stage(version) is stage:
             return _answer(project, snapshot.latest(version), snapshot, repeated=True)
         try:
-            desk.log.commit(snapshot, _intent(desk, snapshot, request, plan or {}))
+            desk.log.commit(snapshot, _intent(desk, snapshot, request, plan or {}, expected_production))
             committed = True
         except Conflict:
             continue
@@ -114,7 +125,14 @@ def repair(workspace: Workspace, project: str, model: str, as_of: datetime | Non
     )  # fmt: skip
 
 
-def _intent(desk: Desk, snapshot: Snapshot, request: Request, plan: dict[str, Any]) -> list[DeploymentRow]:
+def named(version: int | None) -> str:
+    """A production version in a sentence."""
+    return "no version (the heuristic)" if version is None else f"version {version}"
+
+
+def _intent(
+    desk: Desk, snapshot: Snapshot, request: Request, plan: dict[str, Any], expected: Expected | None
+) -> list[DeploymentRow]:
     """The pending rows of a request. Raises GateError where it must not be."""
     name = f"{desk.registered.name} version {request.version}"
     if request.to_stage is Stage.NONE:
@@ -123,6 +141,12 @@ def _intent(desk: Desk, snapshot: Snapshot, request: Request, plan: dict[str, An
         raise GateError(
             f"{name} is in Production and cannot go to {request.to_stage}: promote another version, or roll back, "
             "and it is archived by that"
+        )
+    production = snapshot.aliases.get(_PRODUCTION)
+    if expected is not None and production != expected.production:
+        raise GateError(
+            f"{desk.registered.name}: {expected.decision}, but production is {named(production)} by now: "
+            f"{expected.otherwise}"
         )
     if ROLLS_BACK not in plan:
         raise_if_not_its_turn(

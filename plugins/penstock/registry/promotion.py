@@ -7,10 +7,10 @@ from typing import Any
 from penstock.clock import to_text
 from penstock.errors import GateError
 from penstock.gates import Verdict
-from penstock.registry.approval import check_shown
+from penstock.registry.approval import check_passed, check_shown
 from penstock.registry.audit import AuditLog, Conflict, State
 from penstock.registry.client import RegisteredModel, registered_name
-from penstock.registry.deployments import Transition, repair, transition
+from penstock.registry.deployments import Expected, Transition, named, repair, transition
 from penstock.registry.history import (
     PROMISED,
     first_promotion_as_of,
@@ -21,7 +21,7 @@ from penstock.registry.history import (
 )
 from penstock.registry.rolling_back import rollback
 from penstock.registry.settling import patience
-from penstock.registry.stages import Stage, current_production
+from penstock.registry.stages import Stage
 from penstock.spec.environment import ApprovalMode
 from penstock.workspace import Workspace
 
@@ -80,27 +80,31 @@ def decide_automatic(workspace: Workspace, comparison: Verdict) -> Decision:
 
 def promote(
     workspace: Workspace, project: str, model: str, version: int, decided_by: str, reason: str,
-    evidence: dict[str, Any], as_of: datetime, *, cause: str | None = None,
+    evidence: dict[str, Any], as_of: datetime, *, cause: str | None = None, by_hand: bool = True,
 ) -> Transition:  # fmt: skip
     """To Production, with the hold-out metrics of the version as what is promised; the former one is archived.
 
     `evidence` is a comparison's verdict, or a dictionary that has it under `comparison`. `cause` tells
-    requests of one version at one as_of apart (such as one more after a rollback).
+    requests of one version at one as_of apart (such as one more after a rollback). `by_hand`: the caller answers
+    for the gates itself, as a person does who promotes in Python; a pipeline says False, and then the evidence must
+    have what was decided upon (`shown`) and the verdicts `compliance` and `comparison`, both passed.
 
-    Raises GateError where production is no longer the version that the candidate was compared with, where the
-    declared rule or the verdict is no longer what was decided upon (`shown` in the evidence), and what
-    `transition` raises.
+    Raises GateError for a gate that was failed or left out, where production is no longer the version that the
+    candidate was compared with, where the declared rule or the verdict is no longer what was decided upon, and
+    what `transition` raises.
     """
     identifier = f"{model}/{version}/Production/{cause or to_text(as_of)}"
     row = AuditLog(workspace, project, model).read().find(identifier)
     if row is None or row.state is State.ABANDONED:  # else it has been decided, and is under way or done
-        check_shown(workspace, project, model, version, evidence)
-        _check_reference(workspace, project, model, version, evidence)
+        if not by_hand:
+            check_passed(f"{registered_name(project, model)} version {version}", evidence)
+        check_shown(workspace, project, model, version, evidence, by_hand=by_hand)
     registered = RegisteredModel(workspace, project, model)
     evidence = {**evidence, PROMISED: hold_out_metrics(registered, version)}
     return transition(
-        workspace, project, model, version, Stage.PRODUCTION, decided_by, reason, evidence, as_of, cause=cause
-    )
+        workspace, project, model, version, Stage.PRODUCTION, decided_by, reason, evidence, as_of, cause=cause,
+        expected_production=_reference(version, evidence),
+    )  # fmt: skip
 
 
 def reject(
@@ -135,19 +139,14 @@ def follow_up(workspace: Workspace, project: str, model: str, version: int, as_o
     raise AssertionError  # patience raises before it ends
 
 
-def _check_reference(workspace: Workspace, project: str, model: str, version: int, evidence: dict[str, Any]) -> None:
-    """Raises GateError where others promoted another version since the comparison."""
+def _reference(version: int, evidence: dict[str, Any]) -> Expected | None:
+    """The version that the candidate was compared with, which must still be in production; None without comparison."""
     compared = evidence.get("comparison", evidence)
     found = [check["evidence"] for check in compared.get("checks", []) if REFERENCE in check.get("evidence", {})]
     if not found:
-        return
-    reference, production = found[0][REFERENCE], current_production(workspace, project, model)
-    if production not in (reference, version):
-        raise GateError(
-            f"{registered_name(project, model)}: version {version} was compared with {_named(reference)}, but "
-            f"production is {_named(production)} by now: compare again (run model_promotion for it once more)"
-        )
-
-
-def _named(version: int | None) -> str:
-    return "no version (the heuristic)" if version is None else f"version {version}"
+        return None
+    reference = found[0][REFERENCE]
+    return Expected(
+        reference, f"version {version} was compared with {named(reference)}",
+        "compare again (run model_promotion for it once more)",
+    )  # fmt: skip

@@ -6,7 +6,7 @@ from penstock.errors import GateError, NothingToDo
 from penstock.gates import Outcome, Verdict
 from penstock.registry.audit import AuditLog, Snapshot
 from penstock.registry.client import registered_name
-from penstock.registry.deployments import Transition, repair, transition
+from penstock.registry.deployments import Expected, Transition, repair, transition
 from penstock.registry.former import check_former
 from penstock.registry.history import PROMISED, ROLLS_BACK, production_rows, production_stack, promised_metrics
 from penstock.registry.holds import holds_of
@@ -28,8 +28,8 @@ def rollback(
     now by default.
 
     Raises NothingToDo where there is no former version, or `from_version` is not in production; GateError where
-    the version to go back to was never in production, was rolled back itself, or can no longer score; what
-    `transition` raises.
+    the version to go back to was never in production, was rolled back itself, or can no longer score, and where
+    another version came to production meanwhile; what `transition` raises.
     """
     moment = as_of or workspace.moment()
     name = registered_name(project, model)
@@ -50,6 +50,10 @@ def rollback(
         workspace, project, model, target, Stage.PRODUCTION, decided_by, reason,
         {PROMISED: promised_metrics(workspace, project, model, target)}, moment,
         cause=f"rollback of {rows[-1].version} at {len(rows)}", plan={ROLLS_BACK: rows[-1].version},
+        expected_production=Expected(
+            rows[-1].version, f"version {rows[-1].version} was to be rolled back",
+            "nothing was rolled back. If that one shall leave, too, roll back again",
+        ),
     )  # fmt: skip
 
 
