@@ -181,7 +181,7 @@ def train_and_register(workspace: Workspace, request: Request, step: Steps) -> i
 def model_promotion(workspace: Workspace, request: Request, step: Steps) -> None:
     """Compliance check, comparison, approval, Production (or Archived)."""
     from penstock.registry.adoption import adoption_of
-    from penstock.registry.approval import SHOWN, shown
+    from penstock.registry.approval import SHOWN, check_may_approve, shown
     from penstock.registry.comparison import compare_with_production
     from penstock.registry.compliance import check_compliance
     from penstock.registry.deciding import fingerprint
@@ -194,6 +194,8 @@ def model_promotion(workspace: Workspace, request: Request, step: Steps) -> None
         raise SpecError("which version? Give --model-version")
     version, as_of = request.model_version, request.as_of
     about = (workspace, request.project, request.model)
+    if request.approved_by is not None:
+        check_may_approve(workspace, f"{request.project}.{request.model} version {version}", request.approved_by)
     step("repair", lambda: repair(*about, as_of))
     if step("admit", lambda: admit(*about, version, as_of)) is None:
         return

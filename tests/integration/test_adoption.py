@@ -1,6 +1,6 @@
 """A version that was trained elsewhere: refused in staging and prod, until a person answers for it; by the commands."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -28,9 +28,10 @@ def command(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Resu
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", str(here.mlflow_username))
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", str(here.mlflow_password))
 
-    def call(environment: str, *words: str, approval: str = "automatic") -> Result:
+    def call(environment: str, *words: str, approval: str = "automatic", approvers: Sequence[str] = ()) -> Result:
         declared = {
-            "name": environment, "description": "for tests", "schedules": False, "approval": {"mode": approval},
+            "name": environment, "description": "for tests", "schedules": False,
+            "approval": {"mode": approval, "approvers": [*approvers]},
             "code": {"branches": ["main"]}, "lakehouse": {"root": plant.workspace.environment.lakehouse.root},
             "spark": {"address": here.spark_url}, "mlflow": {"tracking_uri": here.mlflow_uri},
         }  # fmt: skip
@@ -92,6 +93,24 @@ def test_where_people_approve_an_adopted_version_still_waits_for_them(plant: Pla
     assert command("prod", *words, approval="human").exit_code == 0
     row = AuditLog(*plant.about).read().latest(version)
     assert (row.to_stage, row.decided_by, row.reason) == (Stage.PRODUCTION, "Ben", "Ann is right")
+
+
+def test_only_an_approver_of_the_environment_adopts_and_approves(plant: Plant, command, tmp_path: Path) -> None:
+    name, version = f"{plant.project}.{MODEL}", from_elsewhere(plant, tmp_path)
+    asked = {"approval": "human", "approvers": ("Ann", "Cleo")}
+    before = plant.state
+    for words in (
+        ("adopt", name, str(version), "--reason", "cost a month", "--by", "Mallory"),
+        (*promotion(name, version, to_text(SECOND)), "--approved-by", "Mallory", "--reason", "trust me"),
+    ):
+        refused = command("prod", *words, **asked)
+        assert refused.exit_code != 0
+        said = f"{refused.output} {refused.exception}"
+        assert "Mallory is no approver of the environment prod" in said
+        assert "prod.yaml (approval.approvers): Ann, Cleo" in said
+    assert plant.state == before
+    adopted = command("prod", "adopt", name, str(version), "--reason", "cost a month", "--by", "Ann", **asked)
+    assert adopted.exit_code == 0, adopted.output
 
 
 def test_airflows_automatic_approval_names_the_person_who_adopted(plant: Plant, command, tmp_path: Path) -> None:

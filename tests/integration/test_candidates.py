@@ -118,7 +118,7 @@ def test_what_no_event_told_a_waiting_approval_is_found_in_the_audit(make_shelf:
 def test_a_request_that_waits_looks_again_until_it_is_not_wanted_or_its_time_is_over(
     make_shelf: Callable[..., Shelf], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from airflow.sdk.exceptions import AirflowSkipException, TaskAwaitingInput
+    from airflow.sdk.exceptions import AirflowSkipException, TaskAwaitingInput, TaskDeferred
 
     from penstock.operators.approval import FORM, HumanApprovalOperator
 
@@ -153,7 +153,14 @@ def test_a_request_that_waits_looks_again_until_it_is_not_wanted_or_its_time_is_
     with pytest.raises(AirflowSkipException, match="displaced in Staging by version 2"):
         wake()
     memory["question"]["asked_at"] = to_text(now() - timedelta(hours=2))
-    assert wake()["chosen_options"] == ["Expired"]
+    with pytest.raises(TaskDeferred) as looking:
+        wake()
+    last_look = getattr(task, looking.value.method_name)
+    ann = {"id": "1", "name": "Ann"}
+    late = {"chosen_options": ["Approve"], "params_input": {}, "responded_at": to_text(now()), "responded_by_user": ann}
+    taken = last_look(context, {"answer": late})
+    assert (taken["chosen_options"], taken["responded_by_user"]["name"]) == (["Approve"], "Ann")
+    assert last_look(context, {"answer": None})["chosen_options"] == ["Expired"]
 
 
 def test_neither_a_rollback_nor_what_was_in_production_before_ends_a_waiting_approval(
@@ -192,6 +199,24 @@ def test_the_newest_version_without_stage_and_run_was_missed(make_shelf: Callabl
     assert unreadable.as_of > "2020"
     shelf.move(1, Stage.STAGING)
     assert find_missed(*about(shelf), under_way.__contains__) is None
+
+
+def test_a_copied_version_is_a_candidate_although_the_stage_of_the_original_came_with_it(
+    make_shelf: Callable[..., Shelf],
+) -> None:
+    from mlflow import MlflowClient
+
+    shelf = make_shelf(1)
+    shelf.move(1, Stage.STAGING)
+    shelf.move(1, Stage.ARCHIVED)
+    copied = MlflowClient().copy_model_version(f"models:/{shelf.registered.name}/1", shelf.registered.name)
+    assert copied.tags[STAGE_TAG] == "Archived"
+    found = find_missed(*about(shelf), lambda _: False)
+    assert found
+    assert found.version == 2
+    assert admit(*about(shelf), 2, AS_OF).version == 2
+    repair(*about(shelf))
+    assert shelf.state["stages"] == {1: "Archived", 2: None}
 
 
 def test_what_a_hand_archived_by_its_tag_is_found_after_the_repair(make_shelf: Callable[..., Shelf]) -> None:

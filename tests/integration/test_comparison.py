@@ -13,7 +13,7 @@ import pytest
 from deltalake import write_deltalake
 
 from penstock.clock import now, to_text, write_replay_clock
-from penstock.errors import GateError
+from penstock.errors import GateError, ServiceError
 from penstock.gates import Check, Outcome, Verdict
 from penstock.lakehouse.small_tables import read_arrow
 from penstock.registry.audit import AuditLog
@@ -298,6 +298,15 @@ def test_the_task_waits_deferred_and_runs_again_from_its_beginning(patient, stac
     answer = getattr(task, waiting.value.method_name)(context, event=None)
     assert answer["outcome"] == "pass"
     assert "shown" in pushed
+
+
+def test_a_service_that_does_not_answer_a_method_is_named_as_that(plant):
+    text = "from penstock.errors import ServiceError\n\ndef down(contest):\n    raise ServiceError('Spark is away')\n"
+    (plant.workspace.project(plant.project).folder / "models" / "down.py").write_text(text)
+    methods = ["heuristic", "models.down.down"]
+    plant.edit(lambda spec: spec["models"][MODEL]["promotion"].update(methods=methods))
+    with pytest.raises(ServiceError, match="Spark is away"):
+        compare_with_production(*plant.about, plant.add("second"), SECOND)
 
 
 def test_a_method_that_answers_nonsense_is_named(plant):

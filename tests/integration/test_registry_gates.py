@@ -189,6 +189,35 @@ def test_a_follow_up_that_only_alerts_or_has_nowhere_to_go_back_to_moves_nothing
     assert current_production(*plant.about) == one
 
 
+def test_a_window_in_which_a_promised_metric_has_no_value_does_not_hold_and_people_are_told(plant):
+    def declare(spec: dict) -> None:
+        model = spec["models"][MODEL]
+        model["promotion"]["follow_up"] = {"windows": 2, "action": "alert"}
+        rules = [{"metric": name, "tolerance": 0.1} for name in ("log_loss", "brier_score")]
+        model["monitoring"] = {"quality": rules, "minimum_rows": 200}
+
+    plant.edit(declare)
+    one = plant.add("first")
+    promote(*plant.about, one, "a test", "because", {}, FIRST)
+    day = [FIRST + timedelta(days=n) for n in range(5)]
+    good = {"bound": 0.6, "value": 0.5, "labelled": 300}
+    publish_window(*plant.about, one, day[1], metric="log_loss", **good)  # brier_score failed, and was left out
+    found = follow_up_promotion(*plant.about, day[1])
+    assert (found.state, found.news, found.windows[0].outcome) == ("watching", False, "undecided")
+    assert "brier_score was promised, and has no value in this window" in found.lines[0]
+    publish_window(*plant.about, one, day[2], metric="log_loss", **good)
+    found = follow_up_promotion(*plant.about, day[2])
+    assert (found.state, found.news) == ("undecided", True)
+    assert "brier_score had no value in 2 windows" in found.reason
+    publish_window(*plant.about, one, day[3], metric="log_loss", **good)
+    publish_window(*plant.about, one, day[3], metric="brier_score", **good)
+    found = follow_up_promotion(*plant.about, day[3])
+    assert (found.state, found.news, found.windows[2].outcome) == ("undecided", False, "held"), "it is told once"
+    publish_window(*plant.about, one, day[4], metric="log_loss", **good)
+    publish_window(*plant.about, one, day[4], metric="brier_score", **good)
+    assert follow_up_promotion(*plant.about, day[4]).state == "held"
+
+
 def test_batch_scoring_uses_the_former_version_after_a_rollback(plant):
     from penstock.inference.batch import score_batch
 

@@ -15,7 +15,7 @@ from penstock.monitoring.metric_rows import Kind
 from penstock.monitoring.windows import LABEL_COVERAGE, read_published
 from penstock.registry.audit import AuditLog, Conflict, DeploymentRow
 from penstock.registry.client import registered_name
-from penstock.registry.history import ROLLS_BACK, production_rows
+from penstock.registry.history import PROMISED, ROLLS_BACK, production_rows
 from penstock.registry.notes import Note, NoteKind
 from penstock.registry.rolling_back import rollback
 from penstock.registry.settling import patience
@@ -35,6 +35,7 @@ class FollowUpState(StrEnum):
     WATCHING = "watching"
     HELD = "held"
     FAILED = "failed"
+    UNDECIDED = "undecided"
     ROLLED_BACK = "rolled back"
 
 
@@ -46,13 +47,17 @@ class _Outcome(StrEnum):
 
 @dataclass(frozen=True)
 class JudgedWindow:
-    """One window of the new version: its end, and what its labels say of the promise."""
+    """One window of the new version: its end, and what its labels say of the promise.
+
+    without_value: metrics that were promised, and that the window has no value of.
+    """
 
     end: datetime
     outcome: str
     detail: str
     rows: int
     labelled_rows: int
+    without_value: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,8 @@ def follow_up_promotion(workspace: Workspace, project: str, model: str, as_of: d
     """Judges the first windows of the production version, and rolls it back where it breaks its promise.
 
     Only windows known at as_of with enough labels count, and only after a promotion, not after a rollback.
+    A window holds where every metric that was promised and has a rule has a value within its bound; where one fails or
+    is undefined in as many windows as the follow-up looks at, people are told.
     Raises NothingToDo where no follow-up is declared, or the production version did not come by a promotion.
     """
     spec = workspace.project(project).model(model)
@@ -89,13 +96,13 @@ def follow_up_promotion(workspace: Workspace, project: str, model: str, as_of: d
     if ROLLS_BACK in promotion.plan:
         raise NothingToDo(f"{name} version {promotion.version} came back by a rollback: it is not followed up")
     windows = _judge(spec, spec.promotion.follow_up, promotion, read_published(workspace, project, model), as_of)
-    news = _record(workspace, project, promotion, windows, as_of)
+    news = _record(workspace, project, promotion, windows, spec.promotion.follow_up, as_of)
     return _conclude(workspace, project, spec.promotion.follow_up, promotion, windows, as_of, news)
 
 
 def _conclude(
     workspace: Workspace, project: str, rule: FollowUp, promotion: DeploymentRow,
-    windows: tuple[JudgedWindow, ...], as_of: datetime, news: bool,
+    windows: tuple[JudgedWindow, ...], as_of: datetime, fresh: frozenset[str],
 ) -> FollowUpReport:  # fmt: skip
     version = promotion.version
     about = f"version {version}, promoted as of {to_text(promotion.as_of)}"
@@ -103,11 +110,26 @@ def _conclude(
     decided = sum(one.outcome != _Outcome.UNDECIDED for one in windows)
     if failed is None:
         done = decided >= rule.windows
+        blind = _without_value(windows)[: rule.windows]
+        if not done and len(blind) == rule.windows:
+            names = ", ".join(sorted({name for one in blind for name in one.without_value}))
+            reason = (
+                f"{about}: nobody knows whether it keeps its promise. {names} had no value in {len(blind)} windows: "
+                "monitoring's notes say why"
+            )
+            told = _Outcome.UNDECIDED in fresh
+            return FollowUpReport(version, FollowUpState.UNDECIDED, reason, windows, version, told)
         reason = f"{about}: {decided} of {rule.windows} windows hold what was promised"
         return FollowUpReport(
-            version, FollowUpState.HELD if done else FollowUpState.WATCHING, reason, windows, version, news and done
+            version,
+            FollowUpState.HELD if done else FollowUpState.WATCHING,
+            reason,
+            windows,
+            version,
+            bool(fresh) and done,
         )
     reason = f"{about}, breaks its promise in the window up to {to_text(failed.end)}: {failed.detail}"
+    news = bool(fresh)
     if rule.action is FollowUpAction.ALERT:
         return FollowUpReport(version, FollowUpState.FAILED, reason, windows, version, news)
     try:
@@ -132,15 +154,20 @@ def _judge(
         (published["model_version"] == promotion.version) & (published["kind"] == str(Kind.QUALITY))
         & (published["window_end"] > promotion.as_of) & (published["as_of"] <= as_of)
     ]  # fmt: skip
+    promised = {name for name, value in promotion.evidence.get(PROMISED, {}).items() if value is not None}
     found: list[JudgedWindow] = []
     for end, rows in mine.groupby("window_end", sort=True):
         if sum(one.outcome != _Outcome.UNDECIDED for one in found) == rule.windows:
             break
-        found.append(_judge_window(spec, rule, end.to_pydatetime(), rows))
+        found.append(_judge_window(spec, rule, promised, end.to_pydatetime(), rows))
     return tuple(found)
 
 
-def _judge_window(spec: Model, rule: FollowUp, end: datetime, rows: "pd.DataFrame") -> JudgedWindow:
+def _without_value(windows: tuple[JudgedWindow, ...]) -> list[JudgedWindow]:
+    return [one for one in windows if one.without_value]
+
+
+def _judge_window(spec: Model, rule: FollowUp, promised: set[str], end: datetime, rows: "pd.DataFrame") -> JudgedWindow:
     coverage = rows[rows["metric"] == LABEL_COVERAGE]
     total = int(coverage["rows"].max()) if len(coverage) else 0
     labelled = int(coverage["labelled_rows"].max()) if len(coverage) else 0
@@ -151,7 +178,7 @@ def _judge_window(spec: Model, rule: FollowUp, end: datetime, rows: "pd.DataFram
         )
         return JudgedWindow(end, _Outcome.UNDECIDED, detail, total, labelled)
     ruled = {one.metric for one in spec.monitoring.quality}
-    judged = rows[rows["metric"].isin(ruled)]
+    judged = rows[rows["metric"].isin(ruled) & rows["value"].notna()]
     broken = judged[judged["alert"].astype(bool)]
     if len(broken):
         detail = "; ".join(
@@ -159,6 +186,9 @@ def _judge_window(spec: Model, rule: FollowUp, end: datetime, rows: "pd.DataFram
             for row in broken.itertuples()
         )
         return JudgedWindow(end, _Outcome.FAILED, detail, total, labelled)
+    if without := sorted(ruled & promised - set(judged["metric"])):
+        detail = f"{', '.join(without)} was promised, and has no value in this window"
+        return JudgedWindow(end, _Outcome.UNDECIDED, detail, total, labelled, tuple(without))
     if judged["threshold"].notna().sum() == 0:
         detail = f"nothing was promised of {', '.join(sorted(ruled))}"
         return JudgedWindow(end, _Outcome.UNDECIDED, detail, total, labelled)
@@ -167,9 +197,11 @@ def _judge_window(spec: Model, rule: FollowUp, end: datetime, rows: "pd.DataFram
 
 
 def _record(
-    workspace: Workspace, project: str, promotion: DeploymentRow, windows: tuple[JudgedWindow, ...], as_of: datetime
-) -> bool:
-    """Keeps what was decided, each once; answers whether something is new."""
+    workspace: Workspace, project: str, promotion: DeploymentRow, windows: tuple[JudgedWindow, ...], rule: FollowUp,
+    as_of: datetime,
+) -> frozenset[str]:  # fmt: skip
+    """Keeps what was decided, and the window with which too many had no value, each once; answers the new outcomes."""
+    last_blind = _without_value(windows)[rule.windows - 1 : rule.windows]
     log = AuditLog(workspace, project, promotion.model)
     for _ in patience(registered_name(project, promotion.model)):
         snapshot = log.read()
@@ -184,14 +216,14 @@ def _record(
                 workspace.lineage.run,
             )
             for one in windows
-            if one.outcome != _Outcome.UNDECIDED
+            if (one.outcome != _Outcome.UNDECIDED or one in last_blind)
             and (name := f"{promotion.transition_id}/follow_up/{to_text(one.end)}/{one.outcome}") not in known
         ]  # fmt: skip
         if not fresh:
-            return False
+            return frozenset()
         try:
             log.commit(snapshot, fresh)
         except Conflict:
             continue
-        return True
+        return frozenset(note.evidence["outcome"] for note in fresh)
     raise AssertionError  # patience raises before it ends

@@ -109,6 +109,12 @@ class HumanApprovalOperator(HITLOperator):
             return self.execute_complete(context, event["answer"])
         return self._ask_again(context)
 
+    def after_the_end(self, context: Context, event: dict[str, Any]) -> Any:
+        """Goes on with the answer that came in the last seconds; else the request has expired."""
+        if event["answer"] is not None:
+            return self.execute_complete(context, event["answer"])
+        return self._expired(context)
+
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
         """Takes the answer, or the end of the time, and keeps it."""
         if event.get("error_type") == "timeout":
@@ -131,7 +137,8 @@ class HumanApprovalOperator(HITLOperator):
     def _look_again(self, context: Context) -> Any:
         """The end of the time; before that, whether anybody needs to answer still: the task is skipped where not."""
         if self._time_left(context) <= timedelta(0):
-            return self._expired(context)
+            # an answer in the last seconds may lie there already
+            self.defer(trigger=AnswerTrigger(ti_id=str(context["ti"].id)), method_name="after_the_end")
         why = self._no_longer_wanted(context)
         if why is None:
             return self._wait(context)

@@ -4,6 +4,7 @@ import hashlib
 from datetime import datetime
 
 from penstock.errors import GateError
+from penstock.registry.approval import check_may_approve
 from penstock.registry.audit import AuditLog, Conflict
 from penstock.registry.client import registered_name
 from penstock.registry.compliance.gate import open_subject
@@ -23,10 +24,12 @@ def adopt_version(
     It holds for exactly these files (their digest). trust_pickle: the person also vouches for files that run code when
     they are loaded. Again with another reason replaces it.
 
-    Raises GateError without a person or a reason, RegistryError for an unknown version.
+    Raises GateError without a person or a reason, or for a person who is no approver here; RegistryError for an
+    unknown version.
     """
     if not (decided_by.strip() and reason.strip()):
         raise GateError(f"{project}.{model} version {version}: who adopts it, and why? Name a person, and say why")
+    check_may_approve(workspace, f"{project}.{model} version {version}", decided_by)
     with open_subject(workspace, project, model, version, as_of) as subject:
         if subject.files.problem is not None:
             raise GateError(f"{subject.files.uri} cannot be adopted: {subject.files.problem}")

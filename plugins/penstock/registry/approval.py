@@ -51,6 +51,20 @@ def shown(workspace: Workspace, project: str, model: str, comparison: dict[str, 
     return Shown(fingerprint(workspace, project, model), digest(comparison))
 
 
+def check_may_approve(workspace: Workspace, name: str, person: str) -> None:
+    """Raises GateError where a person is no approver of this environment.
+
+    :param name: the model and version, for the error.
+    """
+    environment = workspace.environment
+    if not environment.approval.may_approve(person):
+        place = workspace.root / "include/environments" / f"{environment.name}.yaml"
+        raise GateError(
+            f"{name}: {person} is no approver of the environment {environment.name}. Who may approve is set in {place} "
+            f"(approval.approvers): {', '.join(environment.approval.approvers)}"
+        )
+
+
 def check_passed(name: str, evidence: dict[str, Any]) -> None:
     """Raises GateError unless the evidence has the verdict of every gate, and each let the version through.
 

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from penstock.clock import to_text
-from penstock.errors import GateError, SpecError
+from penstock.errors import GateError, PenstockError, SpecError
 from penstock.gates import Check
 from penstock.spec.functions import load_function
 from penstock.spec.loading import LoadedProject
@@ -98,6 +98,8 @@ def _own(name: str, function: Callable[..., Any]) -> Method:
     def ask(contest: "Contest") -> Finding | Pending:
         try:
             answer = function(contest)
+        except PenstockError:  # of the contest: a service that does not answer, a version that cannot score
+            raise
         except Exception as error:  # the project's own code may raise anything
             raise GateError(f"promotion.methods {name} failed: {type(error).__name__}: {error}") from error
         if not isinstance(answer, Finding | Pending):

@@ -14,7 +14,8 @@ from penstock.registry.audit import AuditLog, Snapshot
 from penstock.registry.client import RegisteredModel
 from penstock.registry.deployments import repair, transition
 from penstock.registry.history import ROLLS_BACK, production_rows
-from penstock.registry.stages import STAGE_TAG, Stage, derive_stage
+from penstock.registry.settling import staged_versions
+from penstock.registry.stages import Stage, derive_stage
 from penstock.registry.turns import BY_ITSELF, LIVE, SUPERSEDED_BY, Superseded
 from penstock.workspace import Workspace
 
@@ -46,7 +47,7 @@ def admit(workspace: Workspace, project: str, model: str, version: int, as_of: d
     """
     registered = RegisteredModel(workspace, project, model)
     registered.version(version)
-    live = _live(registered)
+    live = _live(registered, AuditLog(workspace, project, model).read())
     newer = [other for other in live if other > version]
     if newer:
         if version in live:
@@ -67,7 +68,8 @@ def find_missed(
     again is a person's decision, since what could mend itself was tried again already.
     """
     registered = RegisteredModel(workspace, project, model)
-    waiting = sorted((number for number, stage in _live(registered).items() if stage is Stage.NONE), reverse=True)
+    live = _live(registered, AuditLog(workspace, project, model).read())
+    waiting = sorted((number for number, stage in live.items() if stage is Stage.NONE), reverse=True)
     found = next((version for version in waiting if not has_run(version)), None)
     if found is None:
         return None
@@ -106,11 +108,11 @@ def _promoted_since(snapshot: Snapshot, version: int) -> int | None:
     return newer[-1] if newer else None
 
 
-def _live(registered: RegisteredModel) -> dict[int, Stage]:
+def _live(registered: RegisteredModel, snapshot: Snapshot) -> dict[int, Stage]:
     """The candidates by number, with their stages."""
-    aliases = registered.aliases()
+    aliases, staged = registered.aliases(), staged_versions(snapshot)
     stages = {
-        int(found.version): derive_stage(int(found.version), aliases, staged_before=STAGE_TAG in found.tags)
+        int(found.version): derive_stage(int(found.version), aliases, staged_before=int(found.version) in staged)
         for found in registered.versions()
     }
     return {number: stage for number, stage in stages.items() if stage in LIVE}

@@ -43,6 +43,14 @@ class Request:
         return f"{model}/{self.version}/{self.to_stage}/{self.cause}"
 
 
+def staged_versions(snapshot: Snapshot) -> set[int]:
+    """The versions that had a stage, by the audit: a tag may come from a hand, or with a copy of another version."""
+    return {
+        row.version for row in snapshot.rows
+        if row.state is State.COMPLETED or (row.state is State.PENDING and _RESTORE not in row.plan)
+    }  # fmt: skip
+
+
 def patience(name: str) -> Iterator[None]:
     """Attempts until it has taken too long. Raises ServiceError then."""
     deadline = time.monotonic() + _GIVE_UP_AFTER_SECONDS
@@ -102,16 +110,13 @@ class Desk:
     def derive_tags(self, snapshot: Snapshot, versions: Sequence[int] | None = None) -> list[int]:
         """Sets the stage tag of versions (all by default) that have another; answers which they were."""
         aliases = self.registered.aliases()
-        staged = {
-            row.version for row in snapshot.rows
-            if row.state is State.COMPLETED or (row.state is State.PENDING and _RESTORE not in row.plan)
-        }  # fmt: skip
+        staged = staged_versions(snapshot)
         changed = []
         for found in self.registered.versions():
             version, tagged = int(found.version), found.tags.get(STAGE_TAG)
             if versions is not None and version not in versions:
                 continue
-            stage = derive_stage(version, aliases, staged_before=tagged is not None or version in staged)
+            stage = derive_stage(version, aliases, staged_before=version in staged)
             wanted = None if stage is Stage.NONE else str(stage)
             if tagged != wanted:
                 self.registered.tag(version, {STAGE_TAG: wanted})

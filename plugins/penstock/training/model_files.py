@@ -9,10 +9,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from penstock.errors import PenstockError
 from penstock.spec.project import ColumnType, Training
 from penstock.training.errors import TrainingError
 from penstock.training.feature_columns import FeatureColumns
 from penstock.training.feature_spec import FILE_NAME
+from penstock.training.mlflow_client import outages
 from penstock.training.model_folder import model_digest
 from penstock.training.spark_ml import save_spark_model
 from penstock.training.torch_models import save_module
@@ -47,8 +49,11 @@ def log_native_model(parts: ModelParts, training: Training) -> LoggedModel:
 
     The model's folder holds the library's own files, MLflow's signature and pinned requirements, and
     `extra_files/feature_spec.json` and `extra_files/example_rows.json` (raw rows, as the scorer takes them).
-    Raises TrainingError for an unknown flavour, or one that this model is not of.
+    Raises TrainingError for an unknown flavour, or one that this model is not of; ServiceError where MLflow does not
+    answer.
     """
+    import mlflow
+
     flavor = find_flavor(training.flavor)
     # without requirements MLflow spends seconds on guessing them
     requirements = pinned_requirements(training.requirements) or flavor.get_default_pip_requirements()
@@ -58,7 +63,10 @@ def log_native_model(parts: ModelParts, training: Training) -> LoggedModel:
         parts.example[parts.columns.names].to_json(rows, orient="records", indent=1)
         given = {"pip_requirements": requirements, "extra_files": [str(spec), str(rows)]}
         try:
-            return _log_folder(parts, training.flavor, given)
+            with outages(mlflow.get_tracking_uri()):
+                return _log_folder(parts, training.flavor, given)
+        except PenstockError:
+            raise
         except Exception as error:  # each library refuses a foreign model in its own way
             raise TrainingError(
                 f"{type(parts.model).__module__}.{type(parts.model).__name__} cannot be logged as "
