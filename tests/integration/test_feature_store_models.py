@@ -11,7 +11,7 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
-from penstock.errors import PenstockError, RegistryError, TableError
+from penstock.errors import PenstockError, RegistryError, ServiceError, TableError
 from penstock.features import FeatureStore
 from penstock.features.landing import land_source
 from penstock.spec.project import ColumnType, Training
@@ -157,6 +157,26 @@ def register_reading_capacity(store: FeatureStore, name: str) -> None:
     with mlflow.start_run():
         parts = ModelParts(model, columns, json.dumps(spec), pd.DataFrame({"capacity": [1.0]}))
         mlflow.register_model(log_native_model(parts, training).uri, name)
+
+
+def test_mlflow_that_is_away_while_a_model_is_logged_is_no_fault_of_the_model(
+    store: FeatureStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    columns = FeatureColumns((Feature("capacity", ColumnType.DOUBLE, "entity"),))
+    model = LinearRegression().fit(pd.DataFrame({"capacity": [0.0, 1.0]}), [0.0, 1.0])
+    parts = ModelParts(model, columns, "{}", pd.DataFrame({"capacity": [1.0]}))
+    training = Training(function="test.model", metric="rmse", flavor="sklearn", requirements=["scikit-learn"])
+    mlflow = store.mlflow()
+    here = mlflow.get_tracking_uri()
+    mlflow.set_experiment(f"{PROJECT}.{MODEL}")
+    with mlflow.start_run():
+        mlflow.set_tracking_uri("http://127.0.0.1:9")
+        try:
+            with pytest.raises(ServiceError, match="MLflow did not answer"):
+                log_native_model(parts, training)
+        finally:
+            mlflow.set_tracking_uri(here)
 
 
 def test_a_logged_model_scores_keys_in_their_order(store: FeatureStore, registered: RegisteredVersion) -> None:

@@ -120,14 +120,8 @@ def _conclude(
             told = _Outcome.UNDECIDED in fresh
             return FollowUpReport(version, FollowUpState.UNDECIDED, reason, windows, version, told)
         reason = f"{about}: {decided} of {rule.windows} windows hold what was promised"
-        return FollowUpReport(
-            version,
-            FollowUpState.HELD if done else FollowUpState.WATCHING,
-            reason,
-            windows,
-            version,
-            bool(fresh) and done,
-        )
+        state = FollowUpState.HELD if done else FollowUpState.WATCHING
+        return FollowUpReport(version, state, reason, windows, version, bool(fresh) and done)
     reason = f"{about}, breaks its promise in the window up to {to_text(failed.end)}: {failed.detail}"
     news = bool(fresh)
     if rule.action is FollowUpAction.ALERT:
