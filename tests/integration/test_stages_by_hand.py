@@ -101,4 +101,4 @@ def test_a_tag_set_by_hand_is_derived_again(make_shelf):
     shelf.registered.tag(1, {"penstock.stage": "Archived"})
     shelf.registered.tag(2, {"penstock.stage": "Production"})
     assert repair(shelf.workspace, shelf.project, shelf.model).retagged == (1, 2)
-    assert shelf.state["stages"] == {1: "Production", 2: "Archived", 3: None}
+    assert shelf.state["stages"] == {1: "Production", 2: None, 3: None}
