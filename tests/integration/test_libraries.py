@@ -1,6 +1,8 @@
 """The contract of model code with each library: tuned, trained, registered, through the gates, and scored."""
 
+import io
 import json
+import os
 import zipfile
 from pathlib import Path
 
@@ -12,11 +14,14 @@ from penstock.features.training_set import TrainingSet, build_training_set
 from penstock.inference.batch import score_batch
 from penstock.registry.stages import current_production
 from penstock.runner import Request, run_pipeline
+from penstock.training.errors import ScoringError
 from penstock.training.evaluate import evaluate_model
 from penstock.training.explain import explain_model
+from penstock.training.model_folder import ModelFiles
 from penstock.training.profile import profile_model
 from penstock.training.register import register_model
-from penstock.training.scoring import load_scorer
+from penstock.training.scoring import load_scorer, load_scorer_from
+from penstock.training.serialisation import runs_code
 from penstock.training.train import train_model
 from penstock.workspace import Connections, Workspace
 from tests.integration.refreshing import copy_root, moment, refresh, rows
@@ -124,6 +129,46 @@ def test_a_pytorch_model_is_stored_without_pickle_and_asked_by_mlflow_alone(park
     np.testing.assert_allclose(scorer.predict(_example(folder)), plain, rtol=1e-6)
     signature = mlflow.models.Model.load(str(folder)).signature
     assert signature.inputs.input_names() == scorer.columns.names
+
+
+def test_a_pickle_in_a_record_of_an_exported_program_is_not_run(parks: Workspace, tmp_path: Path) -> None:
+    import mlflow
+    import torch
+
+    version = current_production(parks, PROJECT, "by_pytorch")
+    folder = Path(mlflow.artifacts.download_artifacts(f"models:/{PROJECT}.by_pytorch/{version}", dst_path=tmp_path))
+    trace = tmp_path / "ran"
+    crafted = io.BytesIO()
+    torch.save(Command(trace), crafted)
+    archive = folder / "data/model.pt2"
+    with zipfile.ZipFile(archive) as zipped:
+        records = {name: zipped.read(name) for name in zipped.namelist()}
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as zipped:
+        for name, content in records.items():
+            zipped.writestr(name, crafted.getvalue() if "sample_inputs" in name else content)
+    with mlflow.start_run() as run:
+        mlflow.log_artifacts(str(folder), "model")
+    with pytest.raises(ScoringError, match="sample_inputs.* is not a pickle-free payload"):
+        load_scorer_from(parks, f"runs:/{run.info.run_id}/model")
+    assert not trace.exists()
+
+
+class Command:
+    """Leaves a file where it is unpickled."""
+
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.trace}",)
+
+
+def test_the_stages_of_each_spark_model_are_known(parks: Workspace) -> None:
+    import mlflow
+
+    version = current_production(parks, PROJECT, "by_spark")
+    folder = Path(mlflow.artifacts.download_artifacts(f"models:/{PROJECT}.by_spark/{version}"))
+    assert runs_code(ModelFiles(folder, "models:/by_spark/1")) == []
 
 
 def test_a_spark_model_is_json_and_parquet_and_leaves_nothing_in_the_lakehouse(parks: Workspace) -> None:

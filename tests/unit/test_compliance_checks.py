@@ -1,11 +1,14 @@
 """The compliance checks: their names, documents, severities; which pickles are found; which branches hold a commit."""
 
 import importlib
+import os
+import pickle
 import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
+from mlflow.exceptions import MlflowException
 
 from penstock.lakehouse.git import reviewed_on
 from penstock.registry.compliance.gate import every_check
@@ -15,7 +18,7 @@ from penstock.spec.compliance import Compliance, EnvironmentCompliance, Severity
 from penstock.spec.environment import Approval, Environment, LakehouseSpec
 from penstock.spec.names import COMPLIANCE_CHECKS, FIXED_COMPLIANCE_CHECKS
 from penstock.training.model_folder import ModelFiles, model_digest
-from penstock.training.serialisation import runs_code
+from penstock.training.serialisation import SWITCH, as_data, runs_code
 
 PAGE = Path(__file__).parents[2] / "docs/reference/compliance-checks.md"
 
@@ -61,10 +64,25 @@ def model(folder: Path, flavor: str, **settings: object) -> ModelFiles:
         ("lightgbm", {"model_class": "lightgbm.basic.Booster"}, None),
         ("lightgbm", {"model_class": "lightgbm.sklearn.LGBMClassifier", "serialization_format": "skops"}, None),
         ("lightgbm", {"model_class": "lightgbm.sklearn.LGBMClassifier"}, "stored as pickle"),
+        ("lightgbm", {"model_class": "lightgbm.sklearn.Booster"}, "none of lightgbm"),
+        ("lightgbm", {"model_class": "lightgbm.sklearn.Booster"}, "stored as pickle"),
+        ("lightgbm", {"model_class": None}, "stored as pickle"),
+        ("lightgbm", {"data": "model.lgb"}, None),
+        ("lightgbm", {"data": "../model.lgb"}, "files elsewhere"),
         ("xgboost", {"model_class": "xgboost.sklearn.XGBClassifier"}, None),
-        ("sklearn", {"serialization_format": "skops", "skops_trusted_types": ["sklearn.tree.Tree"]}, None),
+        ("xgboost", {"model_class": "xgboost.callback.TrainingCheckPoint"}, "none of xgboost"),
+        ("xgboost", {"serialization_format": "skops"}, "stored as skops"),
+        ("sklearn", {"serialization_format": "skops", "skops_trusted_types": ["sklearn.tree._tree.Tree"]}, None),
         ("sklearn", {"serialization_format": "skops", "skops_trusted_types": ["os.system"]}, "os.system"),
         ("sklearn", {"serialization_format": "skops", "skops_trusted_types": ["builtins.exec"]}, "builtins.exec"),
+        ("sklearn", {"serialization_format": "skops", "skops_trusted_types": "os.system"}, "no list"),
+        ("sklearn", {"serialization_format": "skops", "skops_trusted_types": ["builtins.map"]}, "builtins.map"),
+        (
+            "sklearn",
+            {"serialization_format": "skops", "skops_trusted_types": ["sklearn.utils.validation.check_array"]},
+            "check_array",
+        ),
+        ("sklearn", {"serialization_format": "skops", "skops_trusted_types": ["sklearn.svm._classes.SVC"]}, None),
         ("sklearn", {"serialization_format": "pickle"}, "stored as pickle"),
         ("sklearn", {}, "stored as pickle"),
         ("pytorch", {"serialization_format": "pt2"}, None),
@@ -74,6 +92,82 @@ def model(folder: Path, flavor: str, **settings: object) -> ModelFiles:
 )
 def test_formats_that_run_code_when_they_are_loaded_are_known(tmp_path, flavor, settings, why):
     found = runs_code(model(tmp_path, flavor, **settings))
+    assert any(why in reason for reason in found) if why else not found
+
+
+class Command:
+    """Leaves a file where it is unpickled."""
+
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.trace}",)
+
+
+def test_a_pickle_under_a_class_that_looks_like_lightgbms_text_is_found(tmp_path):
+    import mlflow.lightgbm
+
+    trace, folder = tmp_path / "ran", tmp_path / "model"
+    folder.mkdir()
+    (folder / "model.lgb").write_bytes(pickle.dumps(Command(trace), protocol=0))
+    files = model(folder, "lightgbm", data="model.lgb", model_class="lightgbm.sklearn.Booster")
+    assert any("stored as pickle" in reason for reason in runs_code(files))
+    with pytest.raises(MlflowException, match="disallowed"), as_data(files, trusted=False):
+        mlflow.lightgbm.load_model(str(folder))
+    assert not trace.exists()
+    mlflow.lightgbm.load_model(str(folder))
+    assert trace.exists(), "it would have run"
+
+
+def test_a_function_of_scikit_learn_that_skops_would_have_to_trust_is_found(tmp_path):
+    import skops.io
+    from sklearn.feature_extraction.text import CountVectorizer
+    from sklearn.utils import _testing
+
+    runs_its_input = CountVectorizer(analyzer=_testing.assert_run_python_script_without_output)
+    skops.io.dump(runs_its_input, tmp_path / "model.skops")
+    types = skops.io.get_untrusted_types(file=tmp_path / "model.skops")
+    settings = {"pickled_model": "model.skops", "serialization_format": "skops", "skops_trusted_types": types}
+    (reason,) = runs_code(model(tmp_path, "sklearn", **settings))
+    assert "assert_run_python_script_without_output" in reason
+
+
+def test_the_switch_of_mlflow_is_set_while_data_is_loaded_and_only_then(tmp_path, monkeypatch):
+    monkeypatch.delenv(SWITCH, raising=False)
+    archive = model(tmp_path, "pytorch", serialization_format="pt2", note="skops")
+    with as_data(archive, trusted=False):
+        assert os.environ[SWITCH] == "false"
+    assert SWITCH not in os.environ
+    with as_data(archive, trusted=True):
+        assert SWITCH not in os.environ
+    monkeypatch.setenv(SWITCH, "true")
+    with pytest.raises(OSError, match="no file"), as_data(archive, trusted=False):
+        raise OSError("no file")
+    assert os.environ[SWITCH] == "true"
+    with as_data(model(tmp_path, "sklearn", serialization_format="skops"), trusted=False):
+        assert os.environ[SWITCH] == "true", "skops could not be loaded otherwise"
+
+
+@pytest.mark.parametrize(
+    ("stage", "why"),
+    [
+        ('{"class":"org.apache.spark.ml.feature.VectorAssembler","uid":"a_1"}', None),
+        ('{"class":"pyspark.ml.pipeline.PipelineModel","uid":"p","paramMap":{"stageUids":["a_1"]}}', None),
+        ('{"class":"org.apache.spark.ml.feature.SQLTransformer","uid":"a_1"}', "SQLTransformer"),
+        ('{"class":"pyspark.ml.evil.Stage","uid":"a_1"}', "evil.Stage"),
+        ('{"class":"org.apache.spark.ml.PipelineModel","uid":"p","paramMap":{"stageUids":["../x"]}}', "uid '../x'"),
+        ('{"class":"org.apache.spark.ml.PipelineModel","class":"org.apache.spark.ml.PipelineModel"}', "cannot be read"),
+        ("no json", "cannot be read"),
+        (None, "no metadata"),
+    ],
+)
+def test_the_stages_of_a_spark_model_are_read_from_their_metadata(tmp_path, stage, why):
+    if stage is not None:
+        place = tmp_path / "sparkml/stages/0_a_1/metadata/part-00000"
+        place.parent.mkdir(parents=True)
+        place.write_text(stage)
+    found = runs_code(model(tmp_path, "spark", model_data="sparkml"))
     assert any(why in reason for reason in found) if why else not found
 
 

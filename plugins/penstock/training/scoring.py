@@ -22,7 +22,7 @@ from penstock.training.mlflow_client import outages
 from penstock.training.model_folder import ModelFiles, Unusable
 from penstock.training.origins import read_origins, voucher
 from penstock.training.predictors import predict
-from penstock.training.serialisation import runs_code
+from penstock.training.serialisation import as_data, runs_code
 from penstock.training.spark_ml import FLAVOR as SPARK
 from penstock.training.spark_ml import StoredSparkModel
 from penstock.workspace import Workspace
@@ -117,14 +117,16 @@ def _load(workspace: Workspace, model_uri: str) -> Scorer:
         files = ModelFiles(local, model_uri)
         try:
             spec = files.feature_spec
-            _check_origin(workspace, files)
-            return Scorer(model_uri, spec, _native_model(files))
+            trusted = _check_origin(workspace, files)
+            with as_data(files, trusted=trusted):
+                return Scorer(model_uri, spec, _native_model(files))
         except Unusable as error:
             raise ScoringError(f"{model_uri} cannot be used: {error}") from error
 
 
-def _check_origin(workspace: Workspace, files: ModelFiles) -> None:
-    """Raises ScoringError where loading the files would run code that nobody here knows, Unusable for odd files.
+def _check_origin(workspace: Workspace, files: ModelFiles) -> bool:
+    """Whether the files run code and somebody vouches for them. Raises ScoringError where they would run code that
+    nobody here knows, Unusable for odd files.
 
     Formats that are data only need no origin. Of others the digest must stand in this environment's `model_origins`,
     as made by its training or as vouched for by a person. Which project's table counts says the registered name, not
@@ -132,7 +134,7 @@ def _check_origin(workspace: Workspace, files: ModelFiles) -> None:
     """
     reasons = runs_code(files)
     if not reasons:
-        return
+        return False
     named = _REGISTERED.fullmatch(files.uri)
     project, model = (named["project"], named["model"]) if named else _said_name(files)
     try:
@@ -147,6 +149,7 @@ def _check_origin(workspace: Workspace, files: ModelFiles) -> None:
             "it here, log it in a format that is data only, or let a person who knows its origin vouch for it: "
             f"penstock adopt {project}.{model} {version} --trust-pickle --reason WHY"
         )
+    return True
 
 
 def _said_name(files: ModelFiles) -> tuple[str, str]:

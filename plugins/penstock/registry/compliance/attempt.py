@@ -7,7 +7,7 @@ from penstock.registry.compliance.serialisation import may_be_loaded
 from penstock.registry.compliance.spark_trial import FLAVOR, try_in_spark
 from penstock.registry.compliance.trial import Trial, try_model
 from penstock.training.model_folder import Unusable
-from penstock.training.serialisation import runs_code
+from penstock.training.serialisation import is_skops, runs_code
 
 if TYPE_CHECKING:
     from penstock.registry.compliance.subject import Subject
@@ -29,7 +29,7 @@ def attempt(subject: "Subject") -> Attempt:
         if subject.files.flavor == FLAVOR:
             trial = try_in_spark(subject)
         else:
-            trusted = bool(runs_code(subject.files)) or "skops" in str(subject.files.flavor_settings)
+            trusted = bool(runs_code(subject.files)) or is_skops(subject.files)
             trial = try_model(subject.files, subject.sample, subject.asked, trusted=trusted)
     except Unusable as error:
         return Attempt(None, f"it was not loaded: {error}")

@@ -21,11 +21,13 @@ def may_be_loaded(subject: "Subject") -> bool:
 
 @check("safe_serialisation", fixed=True)
 def check_serialisation(subject: "Subject") -> "Check":
-    """Loading it runs no code of unknown origin. Data-only formats pass wherever they come from: LightGBM's and
-    XGBoost's own, skops with types of its library, ONNX, PyTorch's pt2, CatBoost's own, Spark ML. Pickles (also
-    inside .pth files), Python code beside the model, unknown flavours and foreign skops types pass only if
-    `model_origins` says that this environment's training made exactly these files, or that a person vouches for
-    them (`penstock adopt --trust-pickle`). This is decided before anything is loaded; otherwise nothing is.
+    """Loading it runs no code of unknown origin. Formats that are data pass wherever they come from: LightGBM's text
+    (`lightgbm.basic.Booster`), XGBoost's own, skops with estimators and containers only, ONNX, PyTorch's pt2 (whose
+    records are looked at when it is loaded: a pickle in one fails `loads`), CatBoost's own, Spark ML with known stages
+    and no SQLTransformer. Pickles (also inside .pth files), Python code beside the model, unknown flavours, classes and
+    stages, and functions that skops would have to trust pass only if `model_origins` says that this environment's
+    training made exactly these files, or that a person vouches for them (`penstock adopt --trust-pickle`). This is
+    decided before anything is loaded; otherwise nothing is.
     """
     try:
         reasons = runs_code(subject.files)

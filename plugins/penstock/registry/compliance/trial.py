@@ -16,6 +16,7 @@ import penstock
 from penstock.registry.candidates import Sample
 from penstock.spec.compliance import Compliance
 from penstock.training.model_folder import ModelFiles
+from penstock.training.serialisation import SWITCH
 
 if TYPE_CHECKING:
     import numpy as np
@@ -84,7 +85,7 @@ def _environment(folder: Path, trusted: bool) -> dict[str, str]:
     return {
         **kept, "HOME": str(folder), "TMPDIR": str(folder), "MLFLOW_TRACKING_URI": f"file:{folder}/mlruns",
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false", "PYTHONDONTWRITEBYTECODE": "1",
-        "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "true" if trusted else "false",
+        SWITCH: "true" if trusted else "false",
     }  # fmt: skip
 
 
