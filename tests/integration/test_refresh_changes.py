@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from shutil import rmtree
 from typing import Any
@@ -207,10 +207,9 @@ def test_a_changed_key_is_refused_with_what_to_do(shop: Shop) -> None:
         shop.refresh("store_daily", REACHED)
 
 
-def test_a_killed_backfill_goes_on_after_the_last_finished_piece(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    doubled = STORE_DAILY.replace("sum(amount)", "sum(amount) * 2")
-    change_sql(shop, doubled)
-    as_of, said = REACHED + timedelta(days=1), []
+def kill_a_backfill_after_one_piece(shop: Shop, monkeypatch: pytest.MonkeyPatch, as_of: datetime) -> None:
+    """Doubles the totals; only those of the first piece are written."""
+    change_sql(shop, STORE_DAILY.replace("sum(amount)", "sum(amount) * 2"))
     once = iter([merge_batch])
 
     def merge_then_die(*about: Any) -> RefreshedTable:
@@ -223,6 +222,26 @@ def test_a_killed_backfill_goes_on_after_the_last_finished_piece(shop: Shop, mon
         patched.setattr(backfill, "merge_batch", merge_then_die)
         with pytest.raises(KeyboardInterrupt):
             backfill_table(shop.workspace, SHOP, "store_daily", as_of, ALL, 6)
+
+
+def test_a_change_that_is_taken_back_after_half_a_backfill_leaves_no_row_of_it(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kill_a_backfill_after_one_piece(shop, monkeypatch, REACHED + timedelta(days=1))
+    assert (shop.rows("store_daily", KEYS)["total"] != expected(shop)["total"]).any()
+    change_sql(shop, STORE_DAILY)
+    done = shop.refresh("store_daily", REACHED + timedelta(days=1))
+    assert (done.mode, done.why.partition(",")[0]) == (
+        "full", "a backfill by another definition had come to 2024-02-01T00:00:00Z",
+    )  # fmt: skip
+    assert_equals_recomputation(shop)
+    add_orders(shop, ["2024-03-11"], first=800)
+    assert shop.refresh("store_daily", REACHED + timedelta(days=3)).mode == "incremental"
+
+
+def test_a_killed_backfill_goes_on_after_the_last_finished_piece(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    as_of, said = REACHED + timedelta(days=1), []
+    kill_a_backfill_after_one_piece(shop, monkeypatch, as_of)
     record = latest_record(shop.path("store_daily"))
     assert record is not None
     assert record.backfill is not None

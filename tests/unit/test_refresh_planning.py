@@ -164,6 +164,27 @@ def test_columns_that_were_only_added_are_told_from_a_changed_transformation(
                 what_changed(changed, "store_daily", table, last, stored)
 
 
+@pytest.mark.parametrize(
+    ("of_another", "done_until", "finished", "is_mixed"),
+    [
+        (True, "2024-03-01T00:00:00Z", False, True),
+        (True, "2024-03-01T00:00:00Z", True, False),
+        (True, None, False, False),
+        (False, "2024-03-01T00:00:00Z", False, False),
+    ],
+    ids=["taken back half-way", "settled", "nothing done", "of today's definition"],
+)
+def test_a_definition_taken_back_half_way_through_a_backfill_is_a_change(
+    project: LoadedProject, of_another: bool, done_until: str | None, finished: bool, is_mixed: bool
+) -> None:
+    table = project.spec.feature_tables["store_daily"]
+    present = definition_hash(project, table)
+    begun = BackfillProgress("2:other" if of_another else present, done_until=done_until, finished=finished)
+    last = CommitRecord("2024-06-20", definition=present, backfill=begun)
+    why = what_changed(project, "store_daily", table, last, list(table.columns))
+    assert (why is not None and "come to 2024-03-01" in why) if is_mixed else why is None
+
+
 def test_descriptions_layout_and_comments_are_no_change(project: LoadedProject, tmp_path: Path) -> None:
     before = definition_hash(project, project.spec.feature_tables["store_daily"])
     spec = declaration()

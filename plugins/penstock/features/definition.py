@@ -47,23 +47,27 @@ def what_changed(
     """Why the table must be computed again as a whole; None where its definition is the recorded one.
 
     `stored` are the columns that the table had at its last commit. Columns that were only added are filled by the
-    same refresh. Raises GateError for any other change: rows that are there would stay as the old one made them.
+    same refresh. A definition that was taken back while a backfill was under way has left rows of two definitions.
+    Raises GateError for any other change: rows that are there would stay as the old one made them.
     """
-    if last.definition == definition_hash(project, spec):
-        return None
+    present = definition_hash(project, spec)
+    begun = last.backfill if last.backfill is not None and not last.backfill.finished else None
+    if last.definition == present:
+        if begun is None or begun.done_until is None or begun.definition == present:
+            return None
+        return f"a backfill by another definition had come to {begun.done_until}, and that definition was taken back"
     if last.definition is None or not last.definition.startswith(_FORMAT):
         return "an older Penstock wrote it, and kept another digest of its definition"
     added = [column for column in spec.value_columns if column not in stored]
     if added and last.definition == definition_hash(project, spec, added):
         return f"new column(s), filled in every row: {', '.join(added)}"
-    begun = last.backfill is not None and not last.backfill.finished
     raise GateError(
         f"{project.name}.{name}: its definition ({spec.sql or spec.function}, or its declaration) is not the one that "
         f"its rows were made by as of {last.as_of}"
-        + (f", and a backfill has come to {last.backfill.done_until}" if last.backfill and begun else "")
+        + (f", and a backfill has come to {begun.done_until}" if begun else "")
         + f". Nothing was written. Compute them again: parameter backfill={name} of the DAG "
-        f"{project.name}.feature_refresh, or penstock run feature_refresh {project.name} --backfill {name}; "
-        "or take the change back"
+        f"{project.name}.feature_refresh, or penstock run feature_refresh {project.name} --backfill {name}"
+        + ("" if begun else "; or take the change back")
     )
 
 
