@@ -34,7 +34,7 @@ def promoted(stack: Connections, tmp_path_factory: pytest.TempPathFactory) -> Wo
         environment=found.environment.model_copy(update={"lakehouse": place, "replay_clock": None}), connections=stack
     )
     refresh(workspace, "2024-02-10", "batch_parks")
-    request = Request("batch_parks", "energy", moment("2024-02-10"), approved_by="the test", reason="to begin with")
+    request = Request("batch_parks", "energy", moment("2024-02-10"), approved_by="engineer", reason="to begin with")
     run_pipeline(workspace, "training", request, lambda *_: None)
     refresh(workspace, "2024-02-14T07:00", "batch_parks")
     return workspace

@@ -88,7 +88,7 @@ def test_a_model_of_each_library_is_trained_passes_the_gates_and_scores(
         found = step(parks, PROJECT, model, trained.run_id)
     assert found.metrics["log_loss"] < 0.3  # the mean label reaches 0.69
     version = register_model(parks, PROJECT, model, trained.run_id).version
-    request = Request(PROJECT, model, moment(AS_OF), version, approved_by="the test", reason=library)
+    request = Request(PROJECT, model, moment(AS_OF), version, approved_by="engineer", reason=library)
     said: list[str] = []
     run_pipeline(parks, "model_promotion", request, lambda name, text, _: said.append(f"{name}: {text}"))
     assert current_production(parks, PROJECT, model) == version, said
