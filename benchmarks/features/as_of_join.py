@@ -21,7 +21,7 @@ from penstock.features.inputs import InputTable
 from penstock.features.point_in_time import join_features
 from penstock.lakehouse.session import connect
 from penstock.spec.project import Lookup
-from penstock.workspace import Connections, Workspace
+from penstock.workspace import Connections
 
 if TYPE_CHECKING:
     import duckdb
@@ -54,12 +54,9 @@ def run() -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         make_data(folder)
-        with spark_server("2g"):
-            connections = Workspace.open("dev").resolved
-            rows = [
-                _against_duckdb(folder, connections, max(1, round(REPEATS * SCALE))),
-                _against_feast(folder, connections),
-            ]
+        with spark_server("2g") as workspace:
+            repeats = max(1, round(REPEATS * SCALE))
+            rows = [_against_duckdb(folder, workspace.resolved, repeats), _against_feast(folder, workspace.resolved)]
         if LARGE:
             rows.append(_large(folder))
         return rows
@@ -185,8 +182,8 @@ def _against_feast(folder: Path, connections: Connections) -> dict[str, Any]:
 
 def _large(folder: Path) -> dict[str, Any]:
     """Ten times the rows on a server with 4 GB; the reference is the tenth of them on the same server."""
-    with spark_server("4g"):
-        connections = Workspace.open("dev").resolved
+    with spark_server("4g") as workspace:
+        connections = workspace.resolved
         small, count = make_entities(folder, REPEATS)
         before, _ = _best(lambda: join_by_penstock(folder, connections, small))
         small.unlink()

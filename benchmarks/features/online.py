@@ -23,6 +23,7 @@ import numpy as np
 import pyarrow as pa
 from deltalake import DeltaTable, write_deltalake
 
+from benchmarks.features.server import free_port
 from penstock.online.publish import publish_table
 from penstock.online.reading import OnlineFeatures
 from penstock.online.store import open_store
@@ -151,9 +152,7 @@ def _plain_redis(url: str) -> Callable[[list[tuple[bytes, bytes]]], float]:
 
 @contextmanager
 def _redis(folder: Path) -> Iterator[str]:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
+    port = free_port()
     command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--requirepass", PASSWORD, "--save", "",
                "--dir", str(folder)]  # fmt: skip
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL)

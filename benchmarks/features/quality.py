@@ -65,13 +65,12 @@ def run() -> list[dict[str, Any]]:
     from deltalake import write_deltalake
 
     from benchmarks.features.server import spark_server
-    from penstock.workspace import Workspace
 
     rows = int(ROWS * float(os.environ.get("SCALE", "1")))
     folder = Path(tempfile.mkdtemp(prefix="penstock-quality-"))
     try:
         write_deltalake(str(folder / "table"), make_rows(rows))
-        with spark_server("2g"), Workspace.open("dev").spark() as spark:
+        with spark_server("2g") as workspace, workspace.spark() as spark:
             gate, found = _best(lambda: _gate(folder))
             reference, counted = _best(lambda: _aggregate(spark, str(folder / "table")))
         assert found == counted, f"the gate counts {found}, Spark {counted}"

@@ -12,26 +12,31 @@ from pathlib import Path
 from penstock.home import root
 from penstock.stack.jars import ensure_jars
 from penstock.stack.java import find_java
+from penstock.workspace import Workspace
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
 
 
 @contextmanager
-def spark_server(heap: str) -> Iterator[None]:
-    """Starts a server with a heap of this size (2g); until the end, Workspace.open("dev") finds it."""
+def spark_server(heap: str) -> Iterator[Workspace]:
+    """A workspace on a server with a heap of this size (2g); until the end, Workspace.open("dev", …) finds it, too."""
     penstock = str(Path(sys.executable).parent / "penstock")
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
     before = dict(os.environ)
     with tempfile.TemporaryDirectory() as name:
         jars = root() / ".penstock/jars"
         ensure_jars(jars, find_java())
         (Path(name) / "jars").symlink_to(jars)
         os.environ.update(
-            PENSTOCK_HOME=name, PENSTOCK_ENV="dev", PENSTOCK_SPARK_MEMORY=heap, PENSTOCK_SPARK_PORT=str(port)
+            PENSTOCK_HOME=name, PENSTOCK_ENV="dev", PENSTOCK_SPARK_MEMORY=heap, PENSTOCK_SPARK_PORT=str(free_port())
         )
         try:
             subprocess.run([penstock, "up", "spark"], check=True)
-            yield
+            yield Workspace.open("dev")
         finally:
             subprocess.run([penstock, "down"], check=False)
             os.environ.clear()

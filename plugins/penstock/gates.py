@@ -4,6 +4,8 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
+_MOST_NAMED = 5
+
 
 class Outcome(StrEnum):
     """Whether a check, or a gate as a whole, lets something through."""
@@ -74,3 +76,9 @@ class Verdict:
         ]
         lines += [f"| {c.name} | {c.outcome} | {c.detail.replace('|', '/')} |" for c in self.checks]
         return "\n".join(lines)
+
+
+def some(names: list[str]) -> str:
+    """The first few of a list, and how many more there are."""
+    more = len(names) - _MOST_NAMED
+    return ", ".join(names[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")

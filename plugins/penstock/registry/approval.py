@@ -91,15 +91,12 @@ def check_shown(
     Evidence without `shown` is taken as it is from who decides by hand (calls promote in Python), else refused.
     """
     before = evidence.get(SHOWN)
+    name = f"{registered_name(project, model)} version {version}"
     again = "clear compare_with_production in this run (with what follows it), and decide again"
     if not isinstance(before, dict):
         if by_hand:
             return
-        raise GateError(
-            f"{registered_name(project, model)} version {version}: it is not known upon which comparison and which "
-            f"declaration was decided: {again}"
-        )
-    name = f"{registered_name(project, model)} version {version}"
+        raise GateError(f"{name}: it is not known upon which comparison and which declaration was decided: {again}")
     now = shown(workspace, project, model, evidence.get("comparison", {}))
     if before["verdict"] != now.verdict:
         raise GateError(f"{name}: the comparison was made again after the decision, which rests on another: {again}")

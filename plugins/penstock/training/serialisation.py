@@ -11,13 +11,13 @@ from pathlib import Path
 from threading import RLock
 from typing import Any
 
+from penstock.gates import some
 from penstock.training.model_folder import ModelFiles
 from penstock.training.skops_types import known_type
 from penstock.training.spark_stages import strange_stages
 
 SKOPS = "skops"
 SWITCH = "MLFLOW_ALLOW_PICKLE_DESERIALIZATION"
-_MOST_NAMED = 5
 _PICKLES = (".pkl", ".pickle", ".joblib", ".dill", ".cloudpickle", ".pth", ".pt", ".npy")
 # the serialization_format of each flavour when no pickle is involved; None where it has no such setting
 _FORMATS: dict[str, str | None] = {
@@ -83,10 +83,10 @@ def _reasons(files: ModelFiles) -> Iterator[str]:
     yield from _places(settings, pyfunc)
     pickles = [name for name, path in files.names.items() if _is_pickle(name, path)]
     if pickles:
-        yield f"it holds pickles: {_some(pickles)}"
+        yield f"it holds pickles: {some(pickles)}"
     yield from _skops_types(settings)
     if flavor == "spark" and (stages := strange_stages(files.names)):
-        yield f"its stages are not all known to hold data only: {_some(stages)}"
+        yield f"its stages are not all known to hold data only: {some(stages)}"
 
 
 def _format(flavor: str, settings: dict[str, Any]) -> Iterator[str]:
@@ -107,9 +107,9 @@ def _places(settings: dict[str, Any], pyfunc: dict[str, Any]) -> Iterator[str]:
     said = {str(part[name]) for part in (settings, pyfunc) for name in _PLACES if part.get(name) is not None}
     strange = sorted(place for place in said if "/" in place or "\\" in place or place in ("", ".", ".."))
     if strange:
-        yield f"it points to files elsewhere: {_some(strange)}"
+        yield f"it points to files elsewhere: {some(strange)}"
     if len(said) > 1:
-        yield f"it names more than one file as the model: {_some(sorted(said))}"
+        yield f"it names more than one file as the model: {some(sorted(said))}"
 
 
 def _skops_types(settings: dict[str, Any]) -> Iterator[str]:
@@ -117,7 +117,7 @@ def _skops_types(settings: dict[str, Any]) -> Iterator[str]:
     if not isinstance(types, list):
         yield f"its skops_trusted_types are no list: {str(types)[:100]}"
     elif strange := sorted(str(name) for name in types if not known_type(name)):
-        yield f"skops would have to trust types that are not known to hold data only: {_some(strange)}"
+        yield f"skops would have to trust types that are not known to hold data only: {some(strange)}"
 
 
 def _pyfunc(files: ModelFiles) -> dict[str, Any]:
@@ -132,8 +132,3 @@ def _is_pickle(name: str, path: Path) -> bool:
     with path.open("rb") as file:
         head = file.read(2)
     return len(head) == 2 and head[0] == 0x80 and 2 <= head[1] <= 5
-
-
-def _some(names: list[str]) -> str:
-    more = len(names) - _MOST_NAMED
-    return ", ".join(names[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")

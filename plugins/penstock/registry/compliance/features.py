@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 from penstock.clock import to_text
 from penstock.errors import PenstockError
 from penstock.features.definition import definition_hash
+from penstock.gates import some
 from penstock.lakehouse.addresses import Address
 from penstock.lakehouse.records import CommitRecord
-from penstock.registry.compliance.registered import check, failed, passed, some, warned
+from penstock.registry.compliance.registered import check, failed, passed, warned
 from penstock.spec.common import duration_text, parse_duration
 from penstock.spec.compliance import Severity
 from penstock.spec.project import Column, FeatureTable

@@ -9,8 +9,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from penstock.gates import some
 from penstock.home import state_dir
-from penstock.registry.compliance.registered import check, failed, passed, some, warned
+from penstock.registry.compliance.registered import check, failed, passed, warned
 from penstock.registry.compliance.requirements import declared_requirements
 from penstock.registry.compliance.trial import try_model
 from penstock.spec.compliance import Severity

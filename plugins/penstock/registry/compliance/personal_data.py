@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from penstock.errors import PenstockError
 from penstock.features.column_sources import column_sources
 from penstock.features.table_info import declaration
+from penstock.gates import some
 from penstock.lakehouse.addresses import Address, full_name
-from penstock.registry.compliance.registered import check, failed, passed, some, warned
+from penstock.registry.compliance.registered import check, failed, passed, warned
 from penstock.spec.project import FeatureTable, Source
 from penstock.training.used_columns import used_columns
 from penstock.workspace import Workspace

@@ -11,7 +11,6 @@ from penstock.spec.environment import Environment
 CheckFunction = Callable[[Any], Check]
 
 DEV = "dev"
-_MOST_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -75,9 +74,3 @@ def warned(detail: str, **evidence: Any) -> Check:
 def failed(detail: str, **evidence: Any) -> Check:
     """A check that found a fault; its severity decides what that does."""
     return Check("", Outcome.FAIL, detail, evidence)
-
-
-def some(names: list[str]) -> str:
-    """The first few of a list, and how many more there are."""
-    more = len(names) - _MOST_NAMED
-    return ", ".join(names[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from penstock.registry.compliance.registered import check, failed, passed, some, warned
+from penstock.gates import some
+from penstock.registry.compliance.registered import check, failed, passed, warned
 from penstock.training.model_folder import ModelFiles
 
 if TYPE_CHECKING:

@@ -2,7 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from penstock.registry.compliance.registered import check, failed, passed, some
+from penstock.gates import some
+from penstock.registry.compliance.registered import check, failed, passed
 
 if TYPE_CHECKING:
     from penstock.gates import Check
