@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from deltalake import DeltaTable
 
 from penstock.errors import NothingToDo, ServiceError, TableError
+from penstock.gates import Outcome
 from penstock.online.compare import compare_online
 from penstock.online.publish import publish_table
 from penstock.online.reading import OnlineFeatures, read_features
-from penstock.online.store import open_store
+from penstock.online.store import Batch, open_store
 from penstock.spec.project import Lookup
 from penstock.workspace import Workspace
 from tests.integration.online_shop import PROJECT, TABLE, MakeShop, at, delete, open_shop, put, row
@@ -174,8 +176,6 @@ def test_without_a_usable_change_feed_everything_is_published_and_it_says_so(
 ) -> None:
     import shutil
 
-    from deltalake import DeltaTable
-
     workspace = shop()
     put(workspace, [row("ann", at(1)), row("bob", at(1))], at(2))
     put(workspace, [row("ann", at(2))], at(2))
@@ -235,7 +235,7 @@ def test_a_killed_publication_leaves_the_store_as_it_was(shop: MakeShop, tmp_pat
     with OnlineFeatures(workspace, PROJECT) as features:
         keys = [{"customer": f"c{number:03}", "shelf": 1} for number in range(300)]
         assert [found and found["items"] for found in features.rows({TABLE: keys}, at(31))[TABLE]] == [1] * 300
-    assert not compare_online(workspace, PROJECT, TABLE, at(3)).passed
+    assert "is not online yet" in compare_online(workspace, PROJECT, TABLE, at(3)).reason
     assert publish_table(workspace, PROJECT, TABLE, at(3)).mode == "incremental"
     assert agrees(workspace, at(3))
 
@@ -297,8 +297,16 @@ def test_comparison_names_every_kind_of_difference(shop: MakeShop) -> None:
     workspace = shop()
     put(workspace, [row(name, at(1), items=1) for name in ("ann", "bob", "eve")], at(2))
     publish_table(workspace, PROJECT, TABLE, at(2))
+    with open_store(workspace.environment, "default") as found:
+        before = list(found.scan(f"{PROJECT}.{TABLE}"))
     put(workspace, [row("bob", at(2), items=2), row("zoe", at(2))], at(2))
     delete(workspace, "customer = 'eve'")
+    publish_table(workspace, PROJECT, TABLE, at(2))
+    with open_store(workspace.environment, "default") as found:  # somebody puts back what it held
+        there = found.position(f"{PROJECT}.{TABLE}")
+        assert there is not None
+        rows = tuple(map(list, zip(*before, strict=True)))
+        found.write(f"{PROJECT}.{TABLE}", Batch(there, there, [rows], replace=True))  # type: ignore[list-item]
     verdict = compare_online(workspace, PROJECT, TABLE, at(2))
     assert not verdict.passed
     found = {check.name: check.evidence for check in verdict.checks}
@@ -306,6 +314,59 @@ def test_comparison_names_every_kind_of_difference(shop: MakeShop) -> None:
     assert found["extra"]["examples"] == [{"customer": "eve", "shelf": 1}]
     (values,) = found["values"]["examples"]
     assert (values["customer"], values["columns"]["items"]) == ("bob", "offline 2, online 1")
+
+
+def test_what_was_merged_since_is_a_lag_and_no_difference(shop: MakeShop) -> None:
+    workspace = shop(ttl="10d")
+    put(workspace, [row(name, at(1), items=1) for name in ("ann", "eve")], at(2))
+    version = publish_table(workspace, PROJECT, TABLE, at(5)).version
+    put(workspace, [row("ann", at(4), items=2), row("zoe", at(4))], at(5))
+    delete(workspace, "customer = 'eve'")
+    verdict = compare_online(workspace, PROJECT, TABLE, at(20))  # eve's row would have outlived the ttl by then
+    assert verdict.passed, verdict.reason
+    lag = {check.name: check for check in verdict.checks}["lag"]
+    assert (lag.outcome, lag.evidence["published"], lag.evidence["newest"]) == (Outcome.WARN, version, version + 2)
+    publish_table(workspace, PROJECT, TABLE, at(5))
+    assert compare_online(workspace, PROJECT, TABLE, at(5)).outcome is Outcome.PASS
+
+
+def test_a_version_that_was_vacuumed_away_is_compared_with_the_newest(shop: MakeShop) -> None:
+    workspace = shop()
+    put(workspace, [row("ann", at(1), items=1)], at(2))
+    publish_table(workspace, PROJECT, TABLE, at(2))
+    put(workspace, [row("ann", at(1), items=2)], at(2))
+    table = DeltaTable(workspace.addresses.readable(f"{PROJECT}.{TABLE}"))
+    assert table.vacuum(0, dry_run=False, enforce_retention_duration=False)
+    verdict = compare_online(workspace, PROJECT, TABLE, at(2))
+    newest = DeltaTable(table.table_uri).version()  # vacuuming commits, too
+    assert f"(version 1 is online, the table is at {newest}, compared with {newest})" in verdict.reason
+    assert not verdict.passed
+
+
+def test_a_publication_during_the_comparison_makes_it_start_again(
+    shop: MakeShop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from penstock.online import compare
+
+    workspace = shop()
+    put(workspace, [row("ann", at(1), items=1)], at(2))
+    publish_table(workspace, PROJECT, TABLE, at(2))
+    differences = compare._differences
+    days = iter((3, 4, 5))
+
+    def published_meanwhile(*about: Any) -> Any:
+        for day in [next(days)] if again else []:
+            put(workspace, [row("ann", at(day), items=day)], at(day))
+            publish_table(workspace, PROJECT, TABLE, at(day))
+        again[:] = again[1:]
+        return differences(*about)
+
+    monkeypatch.setattr(compare, "_differences", published_meanwhile)
+    again = [1]
+    assert agrees(workspace, at(5))
+    again = [1, 2]
+    with pytest.raises(ServiceError, match="published while it was compared, 2 times"):
+        compare_online(workspace, PROJECT, TABLE, at(5))
 
 
 def test_several_tables_and_keys_are_looked_up_in_one_call(shop: MakeShop) -> None:
@@ -325,6 +386,36 @@ def test_several_tables_and_keys_are_looked_up_in_one_call(shop: MakeShop) -> No
         {"items": 1, "visits": None, "note": None, "supplied": 30},
         {"items": 10, "visits": 20, "note": None, "supplied": None},
     ]
+
+
+def test_what_is_not_online_is_refused_rather_than_answered_wrongly(shop: MakeShop) -> None:
+    workspace = shop(ttl="30d")
+    put(workspace, [row("ann", at(1), items=1), row("ann", at(9), items=9), row("bob", at(2), items=2)], at(10))
+    publish_table(workspace, PROJECT, TABLE, at(10))
+    keys = {"customer": "buyer", "shelf": "shelf"}
+    lookup = Lookup(table=TABLE, keys=keys, features=["items"], defaults={"items": -1})
+
+    def read(buyer: str, moment: datetime | None, wanted: Lookup = lookup, **entry: Any) -> Any:
+        given = {"buyer": buyer, "shelf": 1} | entry
+        return read_features(workspace, PROJECT, [wanted], [given], moment)[0]["items"]
+
+    assert read("ann", at(10)) == 9
+    assert read("bob", at(3)) == 2  # nothing came after it
+    assert read("eve", at(10)) == -1
+    with pytest.raises(TableError, match=r"online as of 2024-01-10T00:00:00Z: what it had at 2024-01-02.*'ann'"):
+        read("ann", at(2))
+    with pytest.raises(TableError, match="'eve'"):  # was there, perhaps, and older than the ttl since
+        read("eve", at(2))
+    with pytest.raises(TableError, match="offset of 7 days"):
+        read("ann", at(10), lookup.model_copy(update={"offset": timedelta(days=7)}))
+    with pytest.raises(TableError, match=r"default 1.5 for items, which is a int"):
+        read("eve", at(10), lookup.model_copy(update={"defaults": {"items": 1.5}}))
+    with pytest.raises(TableError, match="needs 'seller'; given were: buyer, shelf, customer"):
+        read("ann", at(10), lookup.model_copy(update={"keys": {**keys, "customer": "seller"}}), customer="ann")
+    computed = lookup.model_copy(update={"keys": {**keys, "customer": "lower(buyer)"}})
+    assert read("ANN", at(10), computed, customer="ann") == 9
+    with pytest.raises(TableError, match=r"needs 'customer', the value of 'lower\(buyer\)'"):
+        read("ANN", at(10), computed)
 
 
 @pytest.mark.parametrize(

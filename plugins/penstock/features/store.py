@@ -255,12 +255,16 @@ class FeatureStore:
         self, lookups: "Sequence[Lookup | Mapping[str, Any]]", keys: Sequence[Mapping[str, Any]],
         at: datetime | str | None = None,
     ) -> list[dict[str, Any]]:  # fmt: skip
-        """For each entry of `keys` the features of all lookups from the online store, in one call."""
+        """For each entry of `keys` the features of all lookups from the online store, in one call.
+
+        They are what a training set has with `at` (now by default) as the prediction time: ages and defaults count.
+        """
         from penstock.online.reading import read_features
         from penstock.training.given import parse_lookups
 
         chosen = parse_lookups(lookups, self.get_table)
-        return read_features(self.workspace, self._own_project("read_online"), chosen, keys, self._moment(at))
+        moment = None if at is None else self._moment(at)
+        return read_features(self.workspace, self._own_project("read_online"), chosen, keys, moment)
 
     def mlflow(self) -> Any:
         """The module mlflow, pointed at this environment's server."""

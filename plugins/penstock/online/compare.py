@@ -5,8 +5,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from penstock.clock import parse_as_of
-from penstock.errors import GateError, NothingToDo, TableError
+from penstock.clock import to_text
+from penstock.errors import GateError, NothingToDo, ServiceError, TableError
 from penstock.gates import Check, Outcome, Verdict
 from penstock.online.codec import RowCodec
 from penstock.online.offline import Offline, OnlineTable, online_table, online_tables, open_offline
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 EXAMPLES = 10
+_ATTEMPTS = 2
 
 
 @dataclass
@@ -37,21 +38,25 @@ class _Keys:
 def compare_online(
     workspace: Workspace, project: str, table: str, as_of: datetime, examples: int = EXAMPLES
 ) -> Verdict:
-    """Compares the newest row of every key offline with the online store; fails where they differ.
+    """Compares what was published (the table's version, as of then) with the online store; fails where they differ.
 
     Checks: `missing` (keys that only the lakehouse has), `extra` (keys that only the store has), `values` (keys
-    with other values), each with the number of keys and the first `examples` of them as evidence. The store's side
-    is held in memory by key. Where the table was published as of a later moment than as_of, that moment counts.
+    with other values), each with the number of keys and the first `examples` of them as evidence; `lag`, a warning
+    where the table has moved on since. The store's side is held in memory by key.
+    Where nothing is published, or what was cannot be told any more (the table was made anew, declared otherwise, or
+    that version was vacuumed away), the table is compared as it is now, as of as_of (or as of the publication, should
+    that be later).
+
+    Raises ServiceError where other publications came in between, twice.
     """
     about = online_table(workspace, project, table)
-    with open_store(workspace.environment, about.settings.store) as store, open_offline(workspace, about) as offline:
-        position = store.position(about.address)
-        as_of = max(as_of, parse_as_of(position.as_of)) if position else as_of
-        found = _differences(about, offline, store, position, as_of, examples)
-        version = offline.version
-    state = f"version {position.version} is online" if position else "nothing is online"
-    place = f"{state}, the table is at {version}"
-    return Verdict("online_comparison", about.address, tuple(_check(name, keys, place) for name, keys in found.items()))
+    with open_store(workspace.environment, about.settings.store) as store:
+        for _ in range(_ATTEMPTS):
+            position = store.position(about.address)
+            verdict = _compare(workspace, about, store, position, as_of, examples)
+            if verdict.passed or store.position(about.address) == position:
+                return verdict
+    raise ServiceError(f"{about.address} was published while it was compared, {_ATTEMPTS} times: compare it again")
 
 
 def check_online(workspace: Workspace, project: str, as_of: datetime) -> Verdict:
@@ -73,6 +78,52 @@ def check_online(workspace: Workspace, project: str, as_of: datetime) -> Verdict
             f"`penstock online publish {project}.TABLE --full` writes a table anew"
         )
     return verdict
+
+
+def _compare(
+    workspace: Workspace, about: OnlineTable, store: OnlineStore, position: Position | None, as_of: datetime, most: int
+) -> Verdict:  # fmt: skip
+    moment = max(as_of, datetime.fromisoformat(position.as_of)) if position else as_of
+    with open_offline(workspace, about) as now:
+        newest = now.version
+        published = position if position is not None and position.is_of(now.position(moment)) else None
+        if published is None or published.version == newest:
+            then = datetime.fromisoformat(published.as_of) if published else moment
+            found, compared = _differences(about, now, store, position, then, most), newest
+        else:
+            found, compared = _differences_then(workspace, about, now, store, published, moment, most)
+    state = f"version {position.version} is online" if position else "nothing is online"
+    seen = "" if position is None or compared == position.version else f", compared with {compared}"
+    place = f"{state}, the table is at {newest}{seen}"
+    checks = [_check(name, keys, place) for name, keys in found.items()]
+    return Verdict("online_comparison", about.address, (*checks, _lag(position, newest, as_of)))
+
+
+def _differences_then(
+    workspace: Workspace, about: OnlineTable, now: Offline, store: OnlineStore, published: Position, moment: datetime,
+    most: int,
+) -> tuple[dict[str, _Keys], int]:  # fmt: skip
+    """The differences from the version that was published, or from the newest where it cannot be read; and which."""
+    import duckdb
+    from deltalake.exceptions import DeltaError
+
+    try:
+        with open_offline(workspace, about, published.version) as then:
+            as_of = datetime.fromisoformat(published.as_of)
+            return _differences(about, then, store, published, as_of, most), published.version
+    except (DeltaError, OSError, duckdb.Error):
+        return _differences(about, now, store, published, moment, most), now.version
+
+
+def _lag(position: Position | None, newest: int, as_of: datetime) -> Check:
+    """How far the publication is behind the table; no difference, but what the next one brings."""
+    if position is None:
+        return Check("lag", Outcome.PASS, "lag: nothing is online yet")
+    behind = newest - position.version
+    evidence = {"published": position.version, "newest": newest, "published_as_of": position.as_of}
+    if behind <= 0:
+        return Check("lag", Outcome.PASS, f"lag: none (as of {position.as_of}, asked as of {to_text(as_of)})", evidence)
+    return Check("lag", Outcome.WARN, f"version {newest} is not online yet, {position.version} is", evidence)
 
 
 def _differences(

@@ -177,15 +177,15 @@ class Offline:
 
 
 @contextmanager
-def open_offline(workspace: Workspace, table: OnlineTable) -> Iterator[Offline]:
-    """The newest version of a table. Raises TableError where it does not exist, or lacks declared columns."""
+def open_offline(workspace: Workspace, table: OnlineTable, version: int | None = None) -> Iterator[Offline]:
+    """A version of a table, the newest by default. Raises TableError where it lacks declared columns or all."""
     import duckdb
     from deltalake import DeltaTable
 
     from penstock.lakehouse.small_tables import open_dataset
 
     path = workspace.addresses.readable(table.address)
-    delta = DeltaTable(path)
+    delta = DeltaTable(path, version=version)
     dataset = open_dataset(path, delta.version())
     missing = [name for name in table.columns if name not in dataset.schema.names]
     if missing:

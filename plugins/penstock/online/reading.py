@@ -1,19 +1,31 @@
 """Reading features online: many keys of several tables in one call, with the types that they have offline."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Self
 
+from penstock.clock import to_text
 from penstock.errors import TableError
 from penstock.online.codec import RowCodec
 from penstock.online.offline import OnlineTable, online_table
 from penstock.online.store import OnlineStore, Position, open_store
 from penstock.spec.project import ColumnType, Lookup
+from penstock.spec.sql import plain_column
 from penstock.workspace import Workspace
 
 Key = Mapping[str, Any]
 Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A table's rows at the moment that they are for, and the types of the columns that are online."""
+
+    moment: datetime
+    types: Mapping[str, ColumnType]
+    rows: Sequence[Row | None]
 
 
 class OnlineFeatures:
@@ -28,31 +40,27 @@ class OnlineFeatures:
     def rows(self, requests: Mapping[str, Sequence[Key]], at: datetime | None = None) -> dict[str, list[Row | None]]:
         """For each table (`table` or `project.table`) the row of each key, in their order.
 
-        None stands for a key without a row, and for one that is older than the table's ttl at `at` (the replay clock
-        or now by default). A row has every declared column; timestamps are in UTC.
+        None stands for a key without a row, and for one that is older than the table's ttl at `at`. Without `at` it
+        is the replay clock or now, or what the table was published as of, should that be later. A row has every
+        declared column; timestamps are in UTC.
 
-        Raises TableError where a table was never published, and for a key of another type; SpecError where a table
-        is not served online; ServiceError where the store does not answer.
+        Raises TableError where a table was never published, for a key of another type, and for an `at` at which a
+        key's row is not known: a later one has taken its place; SpecError where a table is not served online;
+        ServiceError where the store does not answer.
         """
-        moment = at or self._workspace.moment()
-        encoded: dict[str, list[tuple[str, list[bytes]]]] = {}
-        for name, keys in requests.items():
-            table = self._table(name)
-            encoded.setdefault(table.settings.store, []).append((name, [table.codec.key(key) for key in keys]))
-        found: dict[str, list[Row | None]] = {}
-        for store, wanted in encoded.items():
-            pairs = [(self._table(name).address, keys) for name, keys in wanted]
-            for (name, _), (position, rows) in zip(wanted, self._store(store).read_many(pairs), strict=True):
-                found[name] = self._decoded(self._table(name), position, rows, moment)
-        return found
+        return {name: list(found.rows) for name, found in self._read(requests, at).items()}
 
     def features(self, lookups: Sequence[Lookup], keys: Sequence[Key], at: datetime | None = None) -> list[Row]:
-        """For each entry of `keys` the features of all lookups, by their output names; null where there are none.
+        """For each entry of `keys` the features of all lookups, by their output names, as in a training set.
 
-        An entry has, for each primary key of a lookup's table, the column that the lookup names or the key itself.
-        A lookup's max_age applies as in training sets, with `at` as the prediction time.
+        That is with `at` as the prediction time: max_age applies, and a missing feature is the lookup's default or
+        null. An entry has, for each primary key of a lookup's table, the column that the lookup names; where it names
+        an expression, the primary key itself.
+
+        Raises what `rows` does, and TableError for a lookup with an offset: only newest rows are online.
         """
-        moment = at or self._workspace.moment()
+        for lookup in lookups:
+            _refuse_offset(lookup)
         wanted: dict[str, dict[tuple[Any, ...], Key]] = {lookup.table: {} for lookup in lookups}
         asked: list[list[tuple[Any, ...]]] = []
         for entry in keys:
@@ -61,13 +69,14 @@ class OnlineFeatures:
                 key = {name: _key_value(lookup, name, text, entry) for name, text in lookup.keys.items()}
                 wanted[lookup.table].setdefault(tuple(sorted(key.items())), key)
                 asked[-1].append(tuple(sorted(key.items())))
-        found = self.rows({table: list(by_key.values()) for table, by_key in wanted.items()}, moment)
-        by_key = {table: dict(zip(wanted[table], rows, strict=True)) for table, rows in found.items()}
+        found = self._read({table: list(by_key.values()) for table, by_key in wanted.items()}, at)
+        by_key = {table: dict(zip(wanted[table], about.rows, strict=True)) for table, about in found.items()}
+        missing = [_missing(lookup, found[lookup.table]) for lookup in lookups]
         return [
             {
                 lookup.output_name(name): value
-                for lookup, key in zip(lookups, entry, strict=True)
-                for name, value in self._chosen(lookup, by_key[lookup.table][key], moment).items()
+                for lookup, key, default in zip(lookups, entry, missing, strict=True)
+                for name, value in self._chosen(lookup, by_key[lookup.table][key], default, found[lookup.table]).items()
             }
             for entry in asked
         ]
@@ -84,17 +93,29 @@ class OnlineFeatures:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _chosen(self, lookup: Lookup, row: Row | None, at: datetime) -> Row:
-        if row is not None and lookup.max_age is not None:
-            row = row if row[self._table(lookup.table).event_time] >= at - lookup.max_age else None
-        unknown = [name for name in lookup.features if row is not None and name not in row]
-        if unknown:
-            raise TableError(f"{lookup.table} has no column(s) {', '.join(unknown)} online: publish it again")
-        return {name: None if row is None else row[name] for name in lookup.features}
+    def _read(self, requests: Mapping[str, Sequence[Key]], at: datetime | None) -> dict[str, "_Found"]:
+        encoded: dict[str, list[tuple[str, list[bytes]]]] = {}
+        for name, keys in requests.items():
+            table = self._table(name)
+            encoded.setdefault(table.settings.store, []).append((name, [table.codec.key(key) for key in keys]))
+        found: dict[str, _Found] = {}
+        for store, wanted in encoded.items():
+            pairs = [(self._table(name).address, keys) for name, keys in wanted]
+            for (name, packed), (position, rows) in zip(wanted, self._store(store).read_many(pairs), strict=True):
+                found[name] = self._decoded(self._table(name), position, packed, rows, at)
+        return found
+
+    def _chosen(self, lookup: Lookup, row: Row | None, missing: Row, found: "_Found") -> Row:
+        if row is None or (
+            lookup.max_age is not None and row[self._table(lookup.table).event_time] < found.moment - lookup.max_age
+        ):
+            return missing
+        return {name: missing[name] if row[name] is None else row[name] for name in lookup.features}
 
     def _decoded(
-        self, table: OnlineTable, position: Position | None, rows: list[bytes | None], at: datetime
-    ) -> list[Row | None]:
+        self, table: OnlineTable, position: Position | None, keys: list[bytes], rows: list[bytes | None],
+        at: datetime | None,
+    ) -> "_Found":  # fmt: skip
         if position is None:
             raise TableError(
                 f"{table.address} has not been published yet: run feature_refresh, or "
@@ -102,10 +123,18 @@ class OnlineFeatures:
             )
         codec = _codec(table.address, position.columns, table.primary_keys)
         decoded = [None if row is None else codec.decode(row) for row in rows]
+        as_of = datetime.fromisoformat(position.as_of)
+        moment = _in_utc(at) if at is not None else max(self._workspace.moment(), as_of)
         ttl, time = table.settings.ttl, table.event_time
-        if ttl is None:
-            return list(decoded)
-        return [row if row is not None and row[time] >= at - ttl else None for row in decoded]
+        for key, row in zip(keys, decoded, strict=True):
+            if (row is not None and row[time] > moment) or (row is None and ttl is not None and moment < as_of):
+                raise TableError(
+                    f"{table.address} is online as of {position.as_of}: what it had at {to_text(moment)} for the key "
+                    f"{table.codec.decode_key(key)} is not kept there. Ask without `at` or for a later moment; past "
+                    "values are read from the lakehouse (read_table with as_of, or a training set)"
+                )
+        kept = [row if row is None or ttl is None or row[time] >= moment - ttl else None for row in decoded]
+        return _Found(moment, {name: ColumnType(kind) for name, kind in position.columns}, kept)
 
     def _table(self, name: str) -> OnlineTable:
         if name not in self._tables:
@@ -131,11 +160,62 @@ def _codec(address: str, columns: tuple[tuple[str, str], ...], keys: tuple[str, 
     return RowCodec(address, {name: ColumnType(kind) for name, kind in columns}, keys)
 
 
+def _in_utc(moment: datetime) -> datetime:
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
+
+
+def _refuse_offset(lookup: Lookup) -> None:
+    if lookup.offset:
+        raise TableError(
+            f"the lookup of {lookup.table} has an offset of {lookup.offset}, and only the newest row of a key is "
+            "online: make the earlier value a column of the feature table, leave this lookup out and give its "
+            "features with the request, or score in batches"
+        )
+
+
+def _missing(lookup: Lookup, found: _Found) -> Row:
+    """What stands for missing features: the lookup's defaults, as a training set casts them, or null."""
+    unknown = [name for name in lookup.features if name not in found.types]
+    if unknown:
+        raise TableError(f"{lookup.table} has no column(s) {', '.join(unknown)} online: publish it again")
+    return {
+        name: _typed(lookup, name, lookup.defaults[name], found.types[name]) if name in lookup.defaults else None
+        for name in lookup.features
+    }
+
+
+def _typed(lookup: Lookup, name: str, value: Any, kind: ColumnType) -> Any:
+    if kind is ColumnType.DOUBLE and not isinstance(value, str):
+        return float(value)
+    if isinstance(value, {ColumnType.STRING: str, ColumnType.BOOLEAN: bool}.get(kind, ())):
+        return value
+    return _typed_by_arrow(lookup.table, name, value, kind)
+
+
+@lru_cache(maxsize=1024, typed=True)
+def _typed_by_arrow(table: str, name: str, value: Any, kind: ColumnType) -> Any:
+    import pyarrow as pa
+
+    from penstock.lakehouse.small_tables import arrow_schema
+
+    try:
+        if kind is ColumnType.STRING:
+            raise pa.ArrowInvalid("it is no text")
+        return pa.scalar(value).cast(arrow_schema({name: kind}).field(name).type).as_py()
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise TableError(
+            f"the lookup of {table} has the default {value!r} for {name}, which is a {kind}: "
+            f"write a value of that type ({error})"
+        ) from error
+
+
 def _key_value(lookup: Lookup, name: str, expression: str, entry: Key) -> Any:
-    column = expression.strip().strip("`")
-    if column in entry:
-        return entry[column]
-    if name in entry:
+    column = plain_column(expression)
+    wanted = column or expression.strip()
+    if wanted in entry:
+        return entry[wanted]
+    if column is None and name in entry:
         return entry[name]
     given = ", ".join(map(str, entry)) or "none"
-    raise TableError(f"the lookup of {lookup.table} needs {column!r} or its key {name!r}; given were: {given}")
+    needs = repr(column) if column is not None else f"{name!r}, the value of {wanted!r}"
+    raise TableError(f"the lookup of {lookup.table} needs {needs}; given were: {given}")

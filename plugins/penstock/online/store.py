@@ -35,6 +35,11 @@ class Position:
         """The text that is stored."""
         return json.dumps(asdict(self), sort_keys=True)
 
+    def is_of(self, other: "Position") -> bool:
+        """Whether it is of the same table under the same declaration, at this version or an earlier one."""
+        same = (self.table_id, self.definition, self.columns) == (other.table_id, other.definition, other.columns)
+        return same and self.version <= other.version
+
     @classmethod
     @lru_cache(maxsize=512)
     def from_json(cls, text: str | bytes | None) -> "Position | None":

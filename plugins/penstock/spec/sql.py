@@ -7,6 +7,7 @@ is left as it is, but for them.
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from penstock.errors import SpecError
@@ -121,6 +122,20 @@ def expression_columns(expression: str) -> list[str]:
     except SqlglotError:
         return []
     return list(dict.fromkeys(column.name for column in found))
+
+
+@cache
+def plain_column(expression: str) -> str | None:
+    """The column that an expression over one row is, by its name; None where it computes something."""
+    import sqlglot
+    from sqlglot import exp
+    from sqlglot.errors import SqlglotError
+
+    try:
+        found = sqlglot.parse_one(expression, dialect=DIALECT)
+    except SqlglotError:
+        return None
+    return found.name if isinstance(found, exp.Column) and not found.table else None
 
 
 def columns_read(sql: str, columns: Iterable[str]) -> list[str]:
