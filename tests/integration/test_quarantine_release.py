@@ -151,6 +151,48 @@ def test_a_kill_between_append_and_trace_appends_nothing_twice(workspace, monkey
     assert entry(workspace, "orders", order_id=2)["readmitted_at"] is not None
 
 
+def declare_anew(workspace: Workspace, make_workspace: Callable[..., Workspace], *changes: tuple[str, str, str]):
+    """The shop with texts of its files replaced: each change is a file, the text and what replaces it."""
+    folder = workspace.root / "include/projects/shop"
+    for name, before, after in changes:
+        text = (folder / name).read_text(encoding="utf-8")
+        assert before in text
+        (folder / name).write_text(text.replace(before, after), encoding="utf-8")
+    return make_workspace(workspace.root)
+
+
+def test_accepted_rows_flow_in_after_their_source_got_columns(workspace, make_workspace):
+    land(workspace, "2024-01-02")
+    accept_rows(workspace, PROJECT, "orders", [entry(workspace, "orders", order_id=4)["id"]], "a refund", "ann")
+    changed = declare_anew(
+        workspace, make_workspace,
+        ("project.yaml", "amount: double, known_at", "amount: double, tip: double, paid: date, known_at"),
+        ("sources.py", "    return frame[", '    frame["tip"], frame["paid"] = 0.5, pd.Timestamp("2024-01-02").date()\n'
+                                            "    return frame["),
+        ("sources.py", '(6, "a", 1.0', '(6, "a", -6.0'),
+    )  # fmt: skip
+    assert land(changed, "2024-01-04").rows == 2  # order 4, as accepted and as corrected
+    accept_rows(changed, PROJECT, "orders", None, "as well", "ann")  # order 2 without the columns, 6 with them
+    assert land(changed, "2024-01-04").rows == 2
+    there = DeltaTable(changed.addresses.readable(f"{PROJECT}.orders")).to_pandas()
+    found = there[there["order_id"].isin([2, 6])].set_index("order_id")
+    assert found["tip"].isna().to_dict() == {2: True, 6: False}
+    assert found["paid"].isna().to_dict() == {2: True, 6: False}
+    with pytest.raises(NothingToDo):
+        land(changed, "2024-01-04")
+
+
+def test_open_rows_do_not_stop_a_source_whose_keys_were_declared_anew(workspace, make_workspace):
+    land(workspace, "2024-01-02")
+    accept_rows(workspace, PROJECT, "orders", [entry(workspace, "orders", order_id=2)["id"]], "a refund", "ann")
+    changed = declare_anew(
+        workspace, make_workspace, ("project.yaml", "primary_keys: [order_id]", "primary_keys: [order_id, shop]")
+    )
+    assert land(changed, "2024-01-04").rows == 3
+    assert (2, -5.0) in orders(changed)
+    assert entry(changed, "orders", order_id=4)["outcome"] is None
+
+
 def test_a_row_that_is_corrected_where_it_comes_from_closes_its_entry(workspace):
     land(workspace, "2024-01-02")
     land(workspace, "2024-01-04")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from penstock.clock import to_micros, to_text
 from penstock.errors import NothingToDo, SpecError, TableError
 from penstock.features.readmission import readmit_to_source
+from penstock.features.source_tables import create_source_table
 from penstock.lakehouse.records import latest_record, record
 from penstock.spec.functions import load_function
 from penstock.spec.loading import LoadedProject
@@ -106,7 +107,7 @@ def _write(
     workspace: Workspace, project: LoadedProject, source: Source, name: str, frame: "pd.DataFrame",
     after: datetime | None, as_of: datetime, path: str,
 ) -> Landed:  # fmt: skip
-    from penstock.lakehouse.small_tables import append_once, create_if_missing, fill_missing, to_arrow, version
+    from penstock.lakehouse.small_tables import append_once, fill_missing, to_arrow, version
     from penstock.quality.gate import check_batch
 
     address = f"{project.name}.{name}"
@@ -114,11 +115,7 @@ def _write(
         workspace, project, name, frame, source.columns, source.primary_keys, source.expectations, as_of
     )
     rows = to_arrow(good, {key: column.type for key, column in source.columns.items()}, address, source.primary_keys)
-    create_if_missing(
-        path, source.columns, keys=source.primary_keys, description=source.description,
-        properties={"penstock.owner": source.owner or project.spec.owner, "penstock.available_at": source.available_at,
-                    "penstock.writer": "deltalake"},
-    )  # fmt: skip
+    create_source_table(project, source, path)
     commit = record(as_of, folder=project.folder, definition=source.land, run=workspace.lineage.run)
     planned = to_micros(after) if after else None
     append_once(path, fill_missing(rows, path), commit, f"land:{address}", to_micros(as_of), planned)

@@ -8,6 +8,7 @@ import json
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from penstock.features.source_tables import create_source_table
 from penstock.features.staging import Mode, StagedBatch
 from penstock.lakehouse.records import latest_record
 from penstock.quality.quarantine import Entry, QuarantineOutcome
@@ -22,28 +23,32 @@ if TYPE_CHECKING:
 def readmit_to_source(workspace: Workspace, project_name: str, source_name: str) -> int:
     """Appends the released rows of a source; answers how many. A repeat after a kill appends nothing twice.
 
-    They keep their `available_at`. Before a source's first landing they wait. Raises ServiceError where another run
-    is at it.
+    They keep their `available_at`; columns that were declared since they went to quarantine are null in them. Before
+    a source's first landing they wait, and so does a row without a value of a key that was declared since. Raises
+    ServiceError where another run is at it.
     """
     from deltalake import DeltaTable
 
     from penstock.lakehouse.small_tables import append_once, fill_missing, to_arrow
 
-    waiting = waiting_rows(workspace, project_name, source_name)
+    project = workspace.project(project_name)
+    source = project.spec.sources[source_name]
+    released = [(entry, _released(entry, source)) for entry in waiting_rows(workspace, project_name, source_name)]
+    ready = [(entry, row) for entry, row in released if all(row[key] is not None for key in source.primary_keys)]
     address = f"{project_name}.{source_name}"
     path = workspace.addresses.writable(address)
-    last = latest_record(path) if waiting else None
+    last = latest_record(path) if ready else None
     if last is None:
         return 0
-    source = workspace.project(project_name).spec.sources[source_name]
-    frame = typed_frame([_released(entry) for entry in waiting], source.columns)
+    create_source_table(project, source, path)
+    frame = typed_frame([row for _, row in ready], source.columns)
     frame = _without_those_there(frame, path, source)
     if not frame.empty:
         mark = DeltaTable(path).transaction_version(_consumer(address))
         rows = to_arrow(frame, {name: column.type for name, column in source.columns.items()}, address)
         commit = replace(last, run=workspace.lineage.run)
         append_once(path, fill_missing(rows, path), commit, _consumer(address), (mark or 0) + 1, mark)
-    mark_readmitted(workspace, project_name, waiting)
+    mark_readmitted(workspace, project_name, [entry for entry, _ in ready])
     return len(frame)
 
 
@@ -74,10 +79,10 @@ def _consumer(address: str) -> str:
     return f"release:{address}"
 
 
-def _released(entry: Entry) -> dict[str, object]:
-    text = entry["correction"] if entry["outcome"] == QuarantineOutcome.CORRECTED else entry["row"]
-    row: dict[str, object] = json.loads(text)
-    return row
+def _released(entry: Entry, source: Source) -> dict[str, object]:
+    """A row with the columns of today's declaration: null where it was quarantined before they were declared."""
+    row = json.loads(entry["correction"] if entry["outcome"] == QuarantineOutcome.CORRECTED else entry["row"])
+    return {name: row.get(name) for name in source.columns}
 
 
 def _without_those_there(frame: "pd.DataFrame", path: str, source: Source) -> "pd.DataFrame":

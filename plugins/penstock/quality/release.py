@@ -14,7 +14,7 @@ from penstock.clock import now
 from penstock.errors import GateError, TableError
 from penstock.gates import Outcome
 from penstock.quality.batches import at_keys
-from penstock.quality.quarantine import Entry, QuarantineOutcome, read_entries, write_entries
+from penstock.quality.quarantine import SAME_KEYS, Entry, QuarantineOutcome, read_entries, write_entries
 from penstock.quality.rows import BadRow, canonical_json, describe_keys, plain
 from penstock.quality.suite import Level, load_suite
 from penstock.quality.validation import validate_batch
@@ -156,8 +156,14 @@ def close_replaced(
     workspace: Workspace, project: str, entries: Sequence[Entry], good: "pd.DataFrame | DataFrame",
     keys: Sequence[str], columns: Mapping[str, Column], as_of: datetime,
 ) -> int:  # fmt: skip
-    """Closes open entries whose keys a good row has: it was corrected where it comes from. Answers how many."""
-    open_entries = [entry for entry in entries if entry["outcome"] is None and _has_keys(entry)]
+    """Closes open entries whose keys a good row has: it was corrected where it comes from. Answers how many.
+
+    Those that were named by other keys than today's stay open: which row would replace them cannot be told.
+    """
+    open_entries = [
+        entry for entry in entries
+        if entry["outcome"] is None and _has_keys(entry) and set(json.loads(entry["keys"])) - {SAME_KEYS} == set(keys)
+    ]  # fmt: skip
     if not open_entries:
         return 0
     wanted = [{key: json.loads(entry["keys"])[key] for key in keys} for entry in open_entries]
@@ -195,7 +201,7 @@ def _whole_numbers(columns: Mapping[str, Column]) -> set[str]:
 
 
 def typed_frame(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, Column]) -> "pd.DataFrame":
-    """Rows of plain values (`penstock.quality.rows.plain`) as a DataFrame of the declared types."""
+    """Rows of plain values (`penstock.quality.rows.plain`), all with the same names, as a DataFrame of those types."""
     import pandas as pd
 
     names = [name for name in columns if not rows or name in rows[0]]
