@@ -3,11 +3,12 @@
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 
-from penstock.errors import PenstockError, TableError
+from penstock.errors import PenstockError, ServiceError, TableError
 from penstock.features import FeatureStore, writing
 from penstock.features.landing import land_source
 from penstock.features.own_tables import parse_schema
@@ -288,6 +289,35 @@ def test_writers_at_once_lose_nothing(store: FeatureStore) -> None:
     assert outcomes.count(None) >= 2
     assert all("run this again" in str(error) or "lies before it" in str(error) for error in outcomes if error)
     assert not store.read_table("ratings").duplicated(["park", "rated_at"]).any()
+
+
+def test_dropping_columns_loses_no_write_of_another(store: FeatureStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    from penstock.lakehouse import small_tables
+
+    make_ratings(store)
+    read = small_tables.read_arrow
+    left = ["p1", "p2"]  # what others write, each just after the table was read
+
+    def overtaken(path: str, **about: Any) -> Any:
+        found = read(path, **about)
+        if left:
+            with monkeypatch.context() as patched:
+                patched.setattr(small_tables, "read_arrow", read)
+                rows = ratings().head(1).assign(park=left.pop(0))
+                store.write_table(
+                    "ratings", rows[[*rows.columns.intersection(store.get_table("ratings").column_names)]]
+                )
+        return found
+
+    with monkeypatch.context() as patched:
+        patched.setattr(small_tables, "read_arrow", overtaken)
+        assert "remark" not in store.drop_columns("ratings", ["remark"]).column_names
+        left[:] = [f"q{number}" for number in range(20)]
+        with pytest.raises(ServiceError, match="10 times in a row"):
+            store.drop_columns("ratings", ["score"])
+    there = store.read_table("ratings")
+    assert set(there["park"]) == {"north", "south", "p1", "p2", *(f"q{number}" for number in range(10))}
+    assert there["score"].notna().sum() == 13
 
 
 def attempt(function: Callable[[], None]) -> PenstockError | None:

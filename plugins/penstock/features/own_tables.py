@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from penstock.clock import now
-from penstock.errors import TableError
+from penstock.errors import ServiceError, TableError
 from penstock.features.known import KNOWN_AT, history_name
 from penstock.features.table_info import TableKind, declaration, describe_table
 from penstock.lakehouse.addresses import Address
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
+_ATTEMPTS = 10
 _MODEL_TABLES = ("_predictions", "_training_set", "_serving_log")
 
 
@@ -287,23 +288,42 @@ def add_columns(table: OwnTable, columns: Mapping[str, Column]) -> None:
 
 
 def drop_columns(workspace: Workspace, table: OwnTable, names: list[str], check: Callable[[], None]) -> None:
-    """Removes columns, by writing the table again. `check` may refuse it. Raises TableError for keys, too."""
-    from deltalake import CommitProperties, write_deltalake
+    """Removes columns, by writing the table again. `check` may refuse it. Raises TableError for keys, too.
 
-    from penstock.lakehouse.records import record
-    from penstock.lakehouse.small_tables import read_arrow, version
+    What another writer commits meanwhile is kept: the table is then read anew. Raises ServiceError where others are
+    faster many times in a row.
+    """
+    from deltalake.exceptions import CommitFailedError
 
     require_columns(table.address, table.definition, names)
     keys = [name for name in names if name in table.definition.key_columns]
     if keys:
         raise TableError(f"{table.address}.{keys[0]} is a key: a table without it is another table, make a new one")
     check()
-    last = latest_record(table.path)
+    for _ in range(_ATTEMPTS):
+        try:
+            _write_without(workspace, table.path, names)
+        except CommitFailedError:
+            continue
+        return
+    raise ServiceError(f"{table.address}: other writers were faster {_ATTEMPTS} times in a row; run this again")
+
+
+def _write_without(workspace: Workspace, path: str, names: list[str]) -> None:
+    """Writes the table again, as it was read: the commit fails where it is another by then."""
+    from deltalake import CommitProperties, DeltaTable, write_deltalake
+
+    from penstock.lakehouse.records import record
+    from penstock.lakehouse.small_tables import read_arrow
+
+    there = DeltaTable(path)
+    last = latest_record(there)
     moment = last.as_of_moment if last else now()
     commit = record(moment, last.inputs if last else None, run=workspace.lineage.run)
-    kept = read_arrow(table.path, version=version(table.path)).drop_columns(names)
+    rows = read_arrow(path, version=there.version())
+    kept = rows.drop_columns([name for name in names if name in rows.column_names])
     write_deltalake(
-        table.path, kept, mode="overwrite", schema_mode="overwrite",
+        there, kept, mode="overwrite", schema_mode="overwrite",
         commit_properties=CommitProperties(custom_metadata={"userMetadata": commit.to_json()}),
     )  # fmt: skip
 
