@@ -28,6 +28,18 @@ class GateError(PenstockError):
     """A gate that must hold did not: what follows it must not run."""
 
 
+class DefinitionChanged(GateError):
+    """A table's definition is not the one that its rows were made by; `removed` columns are no longer declared."""
+
+    def __init__(self, message: str, table: str, removed: tuple[str, ...]) -> None:
+        super().__init__(message)
+        self.table = table
+        self.removed = removed
+
+    def __reduce__(self) -> tuple[type["DefinitionChanged"], tuple[str, str, tuple[str, ...]]]:
+        return type(self), (str(self), self.table, self.removed)
+
+
 class NothingToDo(PenstockError):
     """There is nothing new, or nothing yet, to work on. Not a fault: operators skip on it."""
 

@@ -20,6 +20,7 @@ from penstock.workspace import Workspace
 
 if TYPE_CHECKING:
     from penstock.features.backfill import BackfillRequest
+    from penstock.features.staging import StagedBatch
 
 _Result = TypeVar("_Result")
 Report = Callable[[str, str, float], None]
@@ -86,7 +87,6 @@ def feature_refresh(workspace: Workspace, request: Request, step: Steps) -> None
     from penstock.features.backfill import backfill_table, check_tables
     from penstock.features.landing import land_source
     from penstock.features.merge import merge_batch, validate_batch
-    from penstock.features.refresh import stage_table
 
     project, as_of = request.project, request.as_of
     spec = workspace.project(project).spec
@@ -115,7 +115,7 @@ def feature_refresh(workspace: Workspace, request: Request, step: Steps) -> None
             if name in stopped:
                 continue
         staged = _gated(
-            step, f"{name}.stage", partial(stage_table, workspace, project, name, as_of), failures, name, stopped
+            step, f"{name}.stage", partial(_stage, workspace, project, name, as_of), failures, name, stopped
         )
         if staged is None:
             continue
@@ -125,6 +125,14 @@ def feature_refresh(workspace: Workspace, request: Request, step: Steps) -> None
     _serve_online(workspace, request, step, failures)
     if failures:
         raise GateError("\n".join(failures))
+
+
+def _stage(workspace: Workspace, project: str, table: str, as_of: datetime) -> "StagedBatch":
+    from penstock.features.refresh import stage_table
+    from penstock.lineage.dependants import naming_dependants
+
+    with naming_dependants(workspace):
+        return stage_table(workspace, project, table, as_of)
 
 
 def _serve_online(workspace: Workspace, request: Request, step: Steps, failures: list[str]) -> None:

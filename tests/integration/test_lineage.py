@@ -11,13 +11,17 @@ import pytest
 import yaml
 
 from penstock.clock import parse_as_of
-from penstock.errors import TableError
+from penstock.errors import GateError, TableError
 from penstock.features import FeatureStore
-from penstock.lakehouse.records import record
-from penstock.lakehouse.small_tables import create_if_missing, to_arrow, upsert
+from penstock.features.definition import create_table, definition_hash
+from penstock.features.refresh import stage_table
+from penstock.lakehouse.records import CommitRecord, record
+from penstock.lakehouse.small_tables import create_if_missing, fill_missing, to_arrow, upsert
 from penstock.lineage.build import build_graph, lineage_of
+from penstock.lineage.dependants import naming_dependants
 from penstock.lineage.graph import NodeKind
-from penstock.spec.project import Column, ColumnType
+from penstock.spec.loading import LoadedProject
+from penstock.spec.project import Column, ColumnType, Project
 from penstock.training.feature_spec import FILE_NAME, spec_values
 from penstock.workspace import Connections, Workspace
 
@@ -214,6 +218,39 @@ def test_whether_a_table_is_needed_is_not_guessed_while_mlflow_is_down(yard: Wor
     with pytest.raises(TableError, match="cannot be told: MLflow at http://localhost:9"):
         store.drop_table("unsure")
     store.drop_table("unsure", force=True)
+
+
+@pytest.mark.parametrize("mlflow_answers", [True, False])
+def test_a_refresh_that_is_refused_names_who_needs_a_removed_column(yard: Workspace, mlflow_answers: bool) -> None:
+    daily, model = SPEC["feature_tables"]["daily"], SPEC["models"]["delay"]
+    lookups = [{"table": "weekly", "keys": {"train": "train"}, "features": ["load"]}]
+    fewer = {**daily, "columns": {name: kind for name, kind in daily["columns"].items() if name != "load"}}
+    before, after = (
+        LoadedProject(
+            Project.model_validate(
+                {**SPEC, "feature_tables": {**SPEC["feature_tables"], "weekly": weekly},
+                 "models": {"delay": {**model, "lookups": lookups}}}
+            ),
+            yard.root / "include/projects" / PROJECT,
+        )
+        for weekly in (daily, fewer)
+    )  # fmt: skip
+    made = before.spec.feature_tables["weekly"]
+    path = yard.addresses.writable(f"{PROJECT}.weekly")
+    create_table(before, "weekly", made, path)
+    moment = parse_as_of("2024-01-01")
+    rows = to_arrow(
+        pd.DataFrame([{"train": "a", "event_time": moment, "load": 1.0, "trips": 1}]),
+        {name: column.type for name, column in made.columns.items()}, "weekly", made.key_columns,
+    )  # fmt: skip
+    commit = CommitRecord("2024-01-01T00:00:00Z", {"trains": 1}, definition=definition_hash(before, made))
+    upsert(path, fill_missing(rows, path), made.key_columns, commit)
+    connections = yard.resolved if mlflow_answers else Connections(yard.resolved.spark_url, "http://localhost:9")
+    changed = yard.with_(inline=(after,), connections=connections)
+    with pytest.raises(GateError, match="Nothing was written") as refused, naming_dependants(changed):
+        stage_table(changed, PROJECT, "weekly", moment)
+    assert f"The column(s) load, declared no longer, are needed by model {MODEL}" in str(refused.value)
+    assert ("could not be asked: MLflow at http://localhost:9" in str(refused.value)) is not mlflow_answers
 
 
 def test_every_edge_has_its_ends(yard: Workspace) -> None:

@@ -5,9 +5,10 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from penstock.clock import to_text
-from penstock.errors import NothingToDo
+from penstock.errors import DefinitionChanged, GateError, NothingToDo
 from penstock.features.definition import create_table, definition_hash, what_changed
 from penstock.features.inputs import InputTable, open_input
+from penstock.features.known import KNOWN_AT
 from penstock.features.readmission import has_waiting_rows
 from penstock.features.staging import Mode, app_id
 from penstock.lakehouse.records import CommitRecord, latest_commit
@@ -43,7 +44,7 @@ def make_plan(
 ) -> Plan:  # fmt: skip
     """Compares the table's record with its declaration and its inputs.
 
-    Raises NothingToDo where no input changed or as_of was reached before, GateError where the definition changed,
+    Raises NothingToDo where no input changed or as_of was reached before, DefinitionChanged where the definition did,
     TableError where keys or types did.
     """
     path = workspace.addresses.writable(f"{project.name}.{name}")
@@ -61,7 +62,12 @@ def make_plan(
         raise NothingToDo(
             f"{project.name}.{name} has already reached {last.as_of}: as_of {to_text(as_of)} writes nothing"
         )
-    changed_definition = what_changed(project, name, spec, last, _columns(table, commit[0]))
+    stored = _columns(table, commit[0])
+    try:
+        changed_definition = what_changed(project, name, spec, last, stored)
+    except GateError as error:
+        removed = tuple(column for column in stored if column not in spec.columns and column != KNOWN_AT)
+        raise DefinitionChanged(str(error), f"{project.name}.{name}", removed) from error
     if changed_definition:
         return plan.in_full(changed_definition)
     if has_waiting_rows(workspace, project.name, name):

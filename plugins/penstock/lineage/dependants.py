@@ -1,9 +1,10 @@
 """Who needs a table or a column: asked before it is dropped or changed."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
-from penstock.errors import TableError
+from penstock.errors import DefinitionChanged, GateError, PenstockError, TableError
 from penstock.lakehouse.addresses import Address
 from penstock.lineage.build import build_graph
 from penstock.lineage.graph import Graph, Node, NodeKind
@@ -45,6 +46,27 @@ def require_unneeded(workspace: Workspace, address: Address, columns: Sequence[s
         raise TableError(
             f"whether {what} is needed cannot be told: {'; '.join(found.notes)}. Try again, or give force=True"
         )
+
+
+@contextmanager
+def naming_dependants(workspace: Workspace) -> Iterator[None]:
+    """Adds to the error of a table whose definition changed who needs the columns that are declared no longer."""
+    try:
+        yield
+    except DefinitionChanged as error:
+        if not error.removed:
+            raise
+        raise GateError(f"{error}. {_who_needs(workspace, error)}") from error
+
+
+def _who_needs(workspace: Workspace, error: DefinitionChanged) -> str:
+    columns = f"The column(s) {', '.join(error.removed)}, declared no longer,"
+    try:
+        found = dependants(workspace, Address.parse(error.table), error.removed)
+    except PenstockError as problem:
+        return f"Who needs {columns} could not be asked: {problem}"
+    said = f"{columns} are needed by {', '.join(found.names) or 'nobody that is known'}"
+    return said + (f"; who else needs them could not be asked: {'; '.join(found.notes)}" if found.notes else "")
 
 
 def _said(node: Node) -> str:

@@ -45,6 +45,7 @@ class StageFeatureTableOperator(PenstockOperator):
         """Calls penstock.features.backfill.backfill_table where asked to, and penstock.features.refresh.stage_table."""
         from penstock.features.backfill import backfill_table, check_tables, parse_request
         from penstock.features.refresh import stage_table
+        from penstock.lineage.dependants import naming_dependants
 
         params = context.get("params") or {}
         request = parse_request(params.get("backfill"), params.get("backfill_from"), params.get("backfill_until"))
@@ -52,7 +53,8 @@ class StageFeatureTableOperator(PenstockOperator):
         if request is not None and self.table in request.tables:
             done = backfill_table(workspace, self.project, self.table, as_of, request, say=self.log.info)
             self.log.info("%s: %s rows changed in %s pieces", done.table, done.rows, done.pieces)
-        batch = stage_table(workspace, self.project, self.table, as_of)
+        with naming_dependants(workspace):
+            batch = stage_table(workspace, self.project, self.table, as_of)
         self.log.info("%s: %s rows staged, %s (%s)", batch.table, batch.rows, batch.mode, batch.why)
         return batch
 
