@@ -164,12 +164,14 @@ def declare_anew(workspace: Workspace, make_workspace: Callable[..., Workspace],
 def test_accepted_rows_flow_in_after_their_source_got_columns(workspace, make_workspace):
     land(workspace, "2024-01-02")
     accept_rows(workspace, PROJECT, "orders", [entry(workspace, "orders", order_id=4)["id"]], "a refund", "ann")
+    landing = SOURCES.replace('(6, "a", 1.0', '(6, "a", -6.0').replace(
+        "    return frame[", '    frame["tip"], frame["paid"] = 0.5, frame.known_at.dt.date\n    return frame['
+    )
+    (workspace.root / "include/projects/shop/later.py").write_text(landing, encoding="utf-8")
     changed = declare_anew(
         workspace, make_workspace,
         ("project.yaml", "amount: double, known_at", "amount: double, tip: double, paid: date, known_at"),
-        ("sources.py", "    return frame[", '    frame["tip"], frame["paid"] = 0.5, pd.Timestamp("2024-01-02").date()\n'
-                                            "    return frame["),
-        ("sources.py", '(6, "a", 1.0', '(6, "a", -6.0'),
+        ("project.yaml", "land: sources.orders", "land: later.orders"),
     )  # fmt: skip
     assert land(changed, "2024-01-04").rows == 2  # order 4, as accepted and as corrected
     accept_rows(changed, PROJECT, "orders", None, "as well", "ann")  # order 2 without the columns, 6 with them
