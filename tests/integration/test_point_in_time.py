@@ -203,6 +203,20 @@ def test_values_are_those_known_at_the_prediction_time(workspace: Workspace, rem
     assert values(today, "value") != values(known, "value")
 
 
+def test_a_row_version_that_a_killed_writer_left_in_both_tables_is_the_present_one(workspace: Workspace) -> None:
+    """Writers put the old version into the history first, and then replace it."""
+    unknown = pd.Series([pd.NaT, after(3)], dtype="datetime64[us, UTC]")
+    rows = pd.DataFrame({"park": "a", "event_time": [after(0), after(2)], "value": [1.0, 2.0]})
+    rows = rows.assign(**{KNOWN_AT: unknown})
+    before = rows.tail(1).assign(value=1.5, **{KNOWN_AT: after(2), KNOWN_UNTIL: after(3)})
+    left = rows.assign(**{KNOWN_UNTIL: [after(5), after(6)]})
+    entities = pd.DataFrame({"row": range(5), "park": "a", AT: [after(hour) for hour in (1, 2, 4, 5, 7)]})
+    for history in (pd.concat([before, left]), pd.concat([left[::-1], before])):
+        put(workspace, "parks", rows)
+        put(workspace, history_name("parks"), history)
+        assert known_values(workspace, entities) == [1.0, 1.5, 2.0, 2.0, 2.0]
+
+
 def test_without_history_a_null_known_at_counts_as_the_event_time(workspace: Workspace) -> None:
     unknown = pd.Series([pd.NaT, pd.NaT, after(9)], dtype="datetime64[us, UTC]")
     rows = {"park": ["a"] * 3, "event_time": [after(0), after(2), after(4)], "value": [1.0, 2.0, 3.0]}

@@ -43,7 +43,7 @@ def valid_versions(rows: "DataFrame", history: "DataFrame | None", keys: list[st
     from pyspark.sql.connect import functions as F
     from pyspark.sql.connect.window import Window
 
-    versions = _keyed(_versions(rows, history, time), keys).where(f"{_GONE} IS NULL OR {FROM} < {_GONE}")
+    versions = _keyed(_versions(rows, history, keys, time), keys).where(f"{_GONE} IS NULL OR {FROM} < {_GONE}")
     key = [quote(name) for name in keys]
     successor = F.lead(_KNOWN).over(Window.partitionBy(*key, _TIME).orderBy(_KNOWN))
     removed = F.col(_GONE).isNotNull() & (successor.isNull() | (successor > F.col(_GONE)))
@@ -67,14 +67,23 @@ def _keyed(rows: "DataFrame", keys: list[str]) -> "DataFrame":
     return rows.dropna(subset=list(keys))
 
 
-def _versions(rows: "DataFrame", history: "DataFrame | None", time: str) -> "DataFrame":
+def _versions(rows: "DataFrame", history: "DataFrame | None", keys: list[str], time: str) -> "DataFrame":
     from pyspark.sql.connect import functions as F
 
-    names = rows.columns
-    known = F.col(KNOWN_AT) if KNOWN_AT in names else F.lit(None).cast("timestamp")
-    versions = rows.withColumn(KNOWN_AT, known).withColumn(_GONE, F.lit(None).cast("timestamp"))
-    if history is not None:
-        versions = versions.unionByName(history.withColumnRenamed(KNOWN_UNTIL, _GONE), allowMissingColumns=True)
+    known = F.col(KNOWN_AT) if KNOWN_AT in rows.columns else F.lit(None).cast("timestamp")
+    current = _timed(rows.withColumn(KNOWN_AT, known).withColumn(_GONE, F.lit(None).cast("timestamp")), time)
+    if history is None:
+        return current
+    old = _timed(history.withColumnRenamed(KNOWN_UNTIL, _GONE), time)
+    # a writer that died between the two tables left a row version in both: it is the present one
+    version = [*map(quote, keys), _TIME, _KNOWN]
+    old = old.join(current.select(*version), [*keys, _TIME, _KNOWN], "left_anti")
+    return current.unionByName(old, allowMissingColumns=True)
+
+
+def _timed(versions: "DataFrame", time: str) -> "DataFrame":
+    from pyspark.sql.connect import functions as F
+
     return (
         versions.withColumn(_TIME, F.col(quote(time)))
         .withColumn(_KNOWN, F.coalesce(F.col(KNOWN_AT), F.col(_TIME)))
