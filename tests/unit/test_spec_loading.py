@@ -199,3 +199,47 @@ def test_loads_a_function_of_the_project(root: Root) -> None:
         load_function(project, "models.back.nothing")
     with pytest.raises(SpecError, match=r"models/nothing.py: cannot be imported"):
         load_function(project, "models.nothing.train")
+
+
+def test_an_edited_module_runs_as_it_is_now_and_so_do_those_that_import_it(root: Root) -> None:
+    """In one process, within the same second, and with as many bytes as before."""
+    project = load_project(root.path, "shop")
+    models = project.folder / "models"
+    (models / "rates.py").write_text("RATE = 1\n")
+    (models / "prices.py").write_text("from . import rates\n\ndef price():\n    return rates.RATE\n")
+    before = load_function(project, "models.prices.price")
+    assert load_function(project, "models.prices.price") is before
+    (models / "rates.py").write_text("RATE = 2\n")
+    after = load_function(project, "models.prices.price")
+    assert (before(), after()) == (1, 2)
+    (models / "rates.py").unlink()
+    with pytest.raises(SpecError, match=r"models/prices.py: cannot be imported: ImportError"):
+        load_function(project, "models.prices.price")
+    (models / "rates.py").write_text("RATE = 3\n")
+    assert load_function(project, "models.prices.price")() == 3
+
+
+def test_a_module_with_an_error_is_imported_once_it_is_mended(root: Root) -> None:
+    project = load_project(root.path, "shop")
+    (project.folder / "models/odd.py").write_text("def price():\n    return 1 +\n")
+    with pytest.raises(SpecError, match=r"models/odd.py: cannot be imported: SyntaxError"):
+        load_function(project, "models.odd.price")
+    (project.folder / "models/odd.py").write_text("def price():\n    return 1\n")
+    assert load_function(project, "models.odd.price")() == 1
+
+
+def test_a_function_that_is_sent_to_a_server_needs_no_penstock_there(root: Root) -> None:
+    from pyspark import cloudpickle
+
+    project = load_project(root.path, "shop")
+    (project.folder / "models/rates.py").write_text("RATE = 1\n")
+    (project.folder / "models/prices.py").write_text("from . import rates\n\ndef price():\n    return rates.RATE\n")
+    price = load_function(project, "models.prices.price")
+    package = sys.modules[price.__module__.partition(".")[0]]
+    cloudpickle.register_pickle_by_value(package)
+    try:
+        sent = cloudpickle.dumps(price)
+    finally:
+        cloudpickle.unregister_pickle_by_value(package)
+    assert b"rates" in sent
+    assert b"penstock.spec" not in sent

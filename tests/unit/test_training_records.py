@@ -1,16 +1,20 @@
 """What training hands on: the matrix of features, and the record of how a model was made."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from penstock.features.training_records import Definition, content_digest
 from penstock.features.training_set import TrainingSet
 from penstock.lakehouse.git import CODE, project_digest
+from penstock.spec.loading import load_project
 from penstock.training import Block, TrainingError
 from penstock.training.blocks import Boundaries, RowCounts
 from penstock.training.trained_model import TrainedModel, Tuning
+from tests.unit.spec_project import write_root
 
 
 def block() -> Block:
@@ -36,6 +40,32 @@ def test_a_matrix_leaves_the_block_as_it_was():
 def test_only_spark_models_get_spark_data_frames():
     with pytest.raises(TrainingError, match=r"only where training.flavor is spark"):
         block().spark()
+
+
+@pytest.mark.parametrize(
+    ("file", "shows"),
+    [("models/back.py", True), ("models/shares.py", True), ("models/deep/base.py", True), ("models/other.py", False)],
+)
+def test_a_training_set_is_another_once_the_code_of_its_on_demand_features_is(
+    tmp_path: Path, file: str, shows: bool
+) -> None:
+    root = write_root(tmp_path)
+    project = load_project(root.path, "shop")
+    models = project.folder / "models"
+    (models / "deep").mkdir()
+    (models / "back.py").write_text(
+        "from .shares import SHARE\nfrom . import deep\n" + (models / "back.py").read_text()
+    )
+    (models / "shares.py").write_text("from .deep.base import SHARE\nfrom .back import train\n")
+    (models / "deep/__init__.py").write_text("from . import base\n")
+    (models / "deep/base.py").write_text("SHARE = 1\n")
+    (models / "other.py").write_text("SHARE = 1\n")
+    definition = Definition.of_model("comes_back", project.model("comes_back"))
+    before = content_digest(project, definition)
+    (project.folder / file).write_text((project.folder / file).read_text() + "# changed\n")
+    assert (content_digest(project, definition) != before) is shows
+    without = definition.model_copy(update={"on_demand": {}})
+    assert content_digest(project, without) == without.digest
 
 
 def record(tuning: Tuning) -> TrainedModel:

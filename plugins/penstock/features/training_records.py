@@ -12,6 +12,8 @@ from penstock.features.training_content import Content
 from penstock.lakehouse.records import CommitRecord
 from penstock.lakehouse.system_tables import SystemTable
 from penstock.spec.common import Duration, Spec
+from penstock.spec.loading import LoadedProject
+from penstock.spec.modules import module_texts
 from penstock.spec.project import Entity, Label, Lookup, Model, OnDemand
 from penstock.workspace import Workspace
 
@@ -90,6 +92,15 @@ class Definition(Spec):
     def label_column(self) -> str | None:
         """The column of labels; None without labels."""
         return self.given.label if self.given else LABEL
+
+
+def content_digest(project: LoadedProject, definition: Definition) -> str:
+    """The definition's digest, with the code that computes on-demand features: the same where the rows must be."""
+    if not definition.on_demand:
+        return definition.digest
+    code = [module_texts(project, spec.function) for spec in definition.on_demand.values()]
+    text = json.dumps([definition.digest, code], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def new_training_set(

@@ -22,6 +22,7 @@ from penstock.features.training_records import (
     Definition,
     GivenEntities,
     TrainingSet,
+    content_digest,
     find_training_set,
     new_training_set,
     write_record,
@@ -47,7 +48,7 @@ def build_training_set(
 
     Columns: the entity's keys, prediction_time, label, label_known_at, the features. A label enters once its
     available_at <= as_of; a feature value only if its event_time <= the row's prediction time.
-    Where the newest version was made from the same table versions as of the same moment, it is left as it is.
+    Where the newest version was made from the same table versions and code as of the same moment, it stays as it is.
     Raises TableError where no row has a label, or no lookup finds a value for any row.
     """
     definition = Definition.of_model(model_name, workspace.project(project_name).model(model_name))
@@ -170,8 +171,9 @@ def _commit(
     workspace: Workspace, project: str, definition: Definition, inputs: dict[str, InputTable], as_of: datetime
 ) -> CommitRecord:
     versions = {table.address: table.version for table in inputs.values()}
-    folder = workspace.project(project).folder
-    return record(as_of, versions, folder=folder, definition=definition.digest, run=workspace.lineage.run)
+    loaded = workspace.project(project)
+    digest = content_digest(loaded, definition)
+    return record(as_of, versions, folder=loaded.folder, definition=digest, run=workspace.lineage.run)
 
 
 def _is_built(path: str, commit: CommitRecord) -> bool:

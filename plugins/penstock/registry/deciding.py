@@ -10,8 +10,8 @@ from typing import Any
 
 from penstock.errors import SpecError, TableError
 from penstock.lakehouse.addresses import Address
-from penstock.spec.loading import LoadedProject
 from penstock.spec.model import Model
+from penstock.spec.modules import module_text
 from penstock.spec.table import Source
 from penstock.workspace import Workspace
 
@@ -38,7 +38,7 @@ def fingerprint(workspace: Workspace, project: str, model: str) -> str:
     return digest({
         "declared": spec.model_dump(mode="json", include=DECIDING),
         "available_at": {name: _available_at(workspace, project, name) for name in sorted(_tables(spec))},
-        "code": {name: _text(loaded, name) for name in sorted(_functions(spec))},
+        "code": {name: module_text(loaded, name) for name in sorted(_functions(spec))},
     })  # fmt: skip
 
 
@@ -69,12 +69,3 @@ def _functions(spec: Model) -> Iterator[str]:
     yield from (feature.function for feature in spec.on_demand.values())
     yield from (name for name in (promotion.heuristic, *promotion.methods) if name and "." in name)
     yield from promotion.compliance.own.values()
-
-
-def _text(project: LoadedProject, function: str) -> str | None:
-    """The module's text; None where there is none (then the verdict itself says so)."""
-    place = project.folder / function.rpartition(".")[0].replace(".", "/")
-    for file in (place.with_suffix(".py"), place / "__init__.py"):
-        if file.is_file():
-            return file.read_text(encoding="utf-8")
-    return None

@@ -1,28 +1,23 @@
 """A project's own Python functions, by dotted name from the project's folder."""
 
-import hashlib
-import importlib
-import sys
 import traceback
-import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from penstock.errors import SpecError
 from penstock.spec.loading import LoadedProject
+from penstock.spec.modules import import_project_module
 
 
 def load_function(project: LoadedProject, dotted_name: str) -> Callable[..., Any]:
-    """The function `module.function` of a project.
+    """The function `module.function` of a project, as its files are now.
 
-    The project's folder is imported as a package of its own, so that two projects (or two teams' bundles)
-    can have modules of one name, and modules can import each other relatively.
     Raises SpecError where the module cannot be imported or has no such function.
     """
     module_name, _, function_name = dotted_name.rpartition(".")
     try:
-        module = importlib.import_module(f"{_package(project)}.{module_name}")
+        module = import_project_module(project, module_name)
     except Exception as error:
         raise SpecError(
             f"{project.folder / _file(module_name)}: cannot be imported: {type(error).__name__}: {error}"
@@ -44,13 +39,3 @@ def place_of_error(project: LoadedProject, dotted_name: str, error: BaseExceptio
 
 def _file(module_name: str) -> str:
     return f"{module_name.replace('.', '/')}.py"
-
-
-def _package(project: LoadedProject) -> str:
-    digest = hashlib.sha256(str(project.folder.resolve()).encode()).hexdigest()[:8]
-    name = f"penstock_project_{project.name}_{digest}"
-    if name not in sys.modules:
-        package = types.ModuleType(name)
-        package.__path__ = [str(project.folder)]
-        sys.modules[name] = package
-    return name
