@@ -3,6 +3,7 @@
 import json
 import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 
 import numpy as np
 import pandas as pd
@@ -11,10 +12,12 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
-from penstock.errors import PenstockError, RegistryError, ServiceError, TableError
+from penstock.errors import NothingToDo, PenstockError, RegistryError, ServiceError, TableError
 from penstock.features import FeatureStore
 from penstock.features.landing import land_source
-from penstock.spec.project import ColumnType, Training
+from penstock.features.training_set import labelled_rows
+from penstock.inference.batch import _entities as batch_rows
+from penstock.spec.project import ColumnType, Lookup, Training
 from penstock.training.feature_columns import Feature, FeatureColumns
 from penstock.training.given import GivenTrainingSet
 from penstock.training.model_files import ModelParts, log_native_model
@@ -118,13 +121,50 @@ def test_late_corrections_are_left_out_where_that_is_asked(store: FeatureStore) 
     store.write_table("corrected", row, as_of="2024-01-03")
     store.write_table("corrected", row.assign(value=2.0), as_of="2024-01-09")
 
-    def value(as_known: bool) -> float:
-        made = store.create_training_set(
-            asked, [{"table": "corrected"}], timestamp_key="asked_at", as_known=as_known, name=f"known_{int(as_known)}"
-        )
-        return made.load_df()["value"].item()
+    def made(as_known: bool) -> GivenTrainingSet:
+        return store.create_training_set(
+            asked, [{"table": "corrected"}], timestamp_key="asked_at", as_known=as_known,
+            exclude_columns=["park"], name=f"known_{int(as_known)}",
+        )  # fmt: skip
 
-    assert (value(as_known=True), value(as_known=False)) == (1.0, 2.0)
+    assert learned_and_asked(store, made(as_known=True)) == (1.0, 1.0)
+    assert learned_and_asked(store, made(as_known=False)) == (2.0, 2.0)
+
+
+def learned_and_asked(store: FeatureStore, training_set: GivenTrainingSet) -> tuple[float, float]:
+    """The value that a model learns from, and the one by which it is scored."""
+    rows, name = training_set.load_df(), f"{MODEL}_{training_set.record.as_known}".lower()
+    model = LinearRegression().fit(pd.DataFrame({"value": [0.0, 1.0]}), [0.0, 1.0])
+    made = store.log_model(model, training_set, name, task="regression", requirements=["scikit-learn"])
+    client = store.mlflow().MlflowClient()
+    try:
+        scored = store.score_batch(f"{made.name}/{made.version}", rows[["park", "asked_at"]])
+    finally:
+        client.delete_registered_model(made.name)
+        client.delete_experiment(client.get_experiment_by_name(made.name).experiment_id)
+    return rows["value"].item(), round(scored["prediction"].item(), 6)
+
+
+def test_batches_and_comparisons_ask_the_tables_as_a_version_learned_from_them(store: FeatureStore) -> None:
+    for source in ("slots", "yields"):
+        with suppress(NothingToDo):
+            land_source(store.workspace, PROJECT, source, moment("2024-01-12"))
+    parks = store.read_table("slots")["park"].unique()
+    rows = pd.DataFrame({"park": parks, "seen_at": pd.Timestamp("2023-12-31", tz="UTC"), "value": 1.0})
+    store.create_table(
+        "mended", "park", "seen_at", schema={"park": "string", "seen_at": "timestamp", "value": "double"}
+    )
+    store.write_table("mended", rows, as_of="2023-12-31")
+    store.write_table("mended", rows.assign(value=2.0), as_of="2024-01-20")
+    model = store.workspace.project(PROJECT).model("energy")
+    lookups = [Lookup(table="mended", keys={"park": "park"}, features=["value"])]
+    after, as_of = moment("2024-01-02"), moment("2024-01-31")
+    for as_known, value in ((True, 1.0), (False, 2.0)):
+        scored, _ = batch_rows(
+            store.workspace, PROJECT, model, model.entity, lookups, {}, after, as_of, as_known=as_known
+        )
+        compared = labelled_rows(store.workspace, PROJECT, "energy", as_of, after, lookups, as_known=as_known)
+        assert set(scored["value"]) == set(compared["value"]) == {value}
 
 
 def test_what_a_model_takes_from_its_entity_is_found_by_its_keys(store: FeatureStore) -> None:

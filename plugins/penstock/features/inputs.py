@@ -1,12 +1,15 @@
 """The tables that a transformation, a training set or a score reads: at a version, up to as_of."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from penstock.clock import to_text
 from penstock.errors import TableError
+from penstock.features.known import history_name
 from penstock.lakehouse.addresses import Address
+from penstock.spec.project import Lookup
 from penstock.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -73,6 +76,22 @@ class InputTable:
     def _cut(self, frame: "DataFrame", as_of: datetime, after: datetime | None) -> "DataFrame":
         frame = frame.where(f"`{self.available_at}` <= {sql_moment(as_of)}")
         return frame if after is None else frame.where(f"`{self.available_at}` > {sql_moment(after)}")
+
+
+def open_lookups(
+    workspace: Workspace, project: str, lookups: Sequence[Lookup], as_known: bool
+) -> dict[str, InputTable]:
+    """The tables of lookups by name; with `as_known` those of their old row versions, where there are any."""
+    from penstock.lakehouse.small_tables import version
+
+    found = {lookup.table: open_input(workspace, project, lookup.table) for lookup in lookups}
+    for name, table in list(found.items()) if as_known else ():
+        address = Address.parse(history_name(name), project)
+        path = workspace.addresses.find(address)
+        if path is not None:
+            history = InputTable(history_name(name), str(address), path, table.available_at, version(path))
+            found[history.name] = history
+    return found
 
 
 def open_input(workspace: Workspace, project: str, name: str) -> InputTable:

@@ -27,7 +27,8 @@ class TrainingSet:
 
     id: its key in `training_sets`. hash: of its rows in any order. missing: by looked-up feature, the share of rows
     without a value. warnings: what a person should know of the entity rows. timestamp_key, label: the columns
-    of prediction times and labels (None without labels, and so is label_mean).
+    of prediction times and labels (None without labels, and so is label_mean). as_known: whether the values are those
+    that were known at each prediction time.
     """
 
     table: str
@@ -45,6 +46,7 @@ class TrainingSet:
     warnings: list[str] = field(default_factory=list)
     timestamp_key: str = PREDICTION_TIME
     label: str | None = LABEL
+    as_known: bool = False
 
 
 class GivenEntities(Spec):
@@ -121,7 +123,7 @@ def new_training_set(
         first_prediction_time=to_text(content.first), last_prediction_time=to_text(content.last),
         label_mean=content.label_mean, id=f"{table.partition('.')[2]}@{version}", hash=content.hash,
         missing=content.missing, warnings=warnings, timestamp_key=definition.timestamp_key,
-        label=definition.label_column,
+        label=definition.label_column, as_known=definition.as_known,
     )  # fmt: skip
 
 
@@ -172,7 +174,7 @@ def find_training_set(workspace: Workspace, project: str, identifier: str) -> tu
             first_prediction_time=to_text(row["first_prediction_time"]),
             last_prediction_time=to_text(row["last_prediction_time"]), label_mean=row["label_mean"],
             id=row["id"], hash=row["hash"], missing=json.loads(row["missing"]), warnings=json.loads(row["warnings"]),
-            timestamp_key=definition.timestamp_key, label=definition.label_column,
+            timestamp_key=definition.timestamp_key, label=definition.label_column, as_known=definition.as_known,
         ),
         definition,
     )  # fmt: skip

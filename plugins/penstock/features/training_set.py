@@ -12,8 +12,7 @@ from penstock.clock import now, parse_as_of
 from penstock.errors import TableError
 from penstock.features import on_demand
 from penstock.features.given_entities import check_entities
-from penstock.features.inputs import InputTable, open_input, quote, sql_moment
-from penstock.features.known import history_name
+from penstock.features.inputs import InputTable, open_input, open_lookups, quote, sql_moment
 from penstock.features.point_in_time import PREDICTION_TIME, join_features
 from penstock.features.training_content import Content, write_observed
 from penstock.features.training_records import (
@@ -27,7 +26,6 @@ from penstock.features.training_records import (
     new_training_set,
     write_record,
 )
-from penstock.lakehouse.addresses import Address
 from penstock.lakehouse.records import CommitRecord, latest_record, record
 from penstock.spec.project import Entity, Lookup, OnDemand
 from penstock.workspace import Workspace
@@ -79,7 +77,7 @@ def training_set_of(
     kept = f"{project}._entities_{title}"
     given = GivenEntities(table=kept, timestamp_key=timestamp_key, label=label)
     definition = Definition(given=given, lookups=list(lookups), as_known=as_known)
-    inputs = _open_lookups(workspace, project, definition)
+    inputs = open_lookups(workspace, project, definition.lookups, definition.as_known)
     path = workspace.addresses.writable(kept)
     _keep_entities(path, rows, record(moment, run=workspace.lineage.run), kept)
     inputs[kept] = InputTable(kept, kept, path, timestamp_key, version(path))
@@ -206,11 +204,12 @@ def read_training_set(training_set: TrainingSet) -> "pd.DataFrame":
 def labelled_rows(
     workspace: Workspace, project_name: str, model_name: str, as_of: datetime, after: datetime,
     lookups: Sequence[Lookup] | None = None, entity_features: Sequence[str] | None = None,
-    on_demand_features: dict[str, OnDemand] | None = None,
+    on_demand_features: dict[str, OnDemand] | None = None, as_known: bool | None = None,
 ) -> "pd.DataFrame":  # fmt: skip
     """Labelled rows with a prediction time after `after`, as a training set's columns, sorted by time.
 
-    `lookups`, `entity_features` and `on_demand_features` are those of a registered version; the spec's own by default.
+    `lookups`, `entity_features`, `on_demand_features` and `as_known` are those of a registered version; the spec's own
+    by default.
     `attrs["inputs"]` names the tables that were read, with their versions.
     """
     definition = Definition.of_model(model_name, workspace.project(project_name).model(model_name))
@@ -221,6 +220,8 @@ def labelled_rows(
         changes["lookups"] = list(lookups)
     if on_demand_features is not None:
         changes["on_demand"] = on_demand_features
+    if as_known is not None:
+        changes["as_known"] = as_known
     definition = definition.model_copy(update=changes)
     inputs = _open_inputs(workspace, project_name, definition)
     with workspace.spark() as spark, on_demand.named_failures():
@@ -249,7 +250,7 @@ def _open_inputs(
     workspace: Workspace, project: str, definition: Definition, recorded: dict[str, int] | None = None
 ) -> dict[str, InputTable]:
     """The tables that a definition reads, by their names in it; with `recorded`, at these versions."""
-    inputs = _open_lookups(workspace, project, definition)
+    inputs = open_lookups(workspace, project, definition.lookups, definition.as_known)
     if definition.given is not None:
         kept = definition.given.table
         path = workspace.addresses.readable(kept)
@@ -264,25 +265,6 @@ def _open_inputs(
         for name, table in inputs.items()
         if table.address in recorded
     }
-
-
-def _open_lookups(workspace: Workspace, project: str, definition: Definition) -> dict[str, InputTable]:
-    inputs = {lookup.table: open_input(workspace, project, lookup.table) for lookup in definition.lookups}
-    return inputs | (_open_histories(workspace, project, inputs) if definition.as_known else {})
-
-
-def _open_histories(workspace: Workspace, project: str, tables: dict[str, InputTable]) -> dict[str, InputTable]:
-    from penstock.lakehouse.small_tables import version
-
-    found = {}
-    for name, table in tables.items():
-        address = Address.parse(history_name(name), project)
-        path = workspace.addresses.find(address)
-        if path is not None:
-            found[history_name(name)] = InputTable(
-                history_name(name), str(address), path, table.available_at, version(path)
-            )
-    return found
 
 
 def _rows(

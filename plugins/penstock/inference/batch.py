@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from penstock.clock import now, to_micros, to_text
 from penstock.errors import NothingToDo
 from penstock.features import on_demand
-from penstock.features.inputs import InputTable, open_input, quote
+from penstock.features.inputs import open_input, open_lookups, quote
 from penstock.features.point_in_time import PREDICTION_TIME, join_features
 from penstock.features.training_set import entity_rows, utc_timestamps
 from penstock.lakehouse.addresses import Address
@@ -45,6 +45,7 @@ def score_batch(workspace: Workspace, project_name: str, model_name: str, as_of:
     """
     from penstock.lakehouse.small_tables import append_once, fill_missing, to_arrow, version
     from penstock.registry.stages import current_production
+    from penstock.training.feature_spec import trained_as_known
     from penstock.training.scoring import load_scorer
 
     project = workspace.project(project_name)
@@ -64,8 +65,9 @@ def score_batch(workspace: Workspace, project_name: str, model_name: str, as_of:
     lookups = [Lookup.model_validate(item) for item in spec["lookups"]]
     computed = {name: OnDemand.model_validate(item) for name, item in spec.get("on_demand", {}).items()}
     frame, inputs = _entities(
-        workspace, project_name, model, Entity.model_validate(spec["entity"]), lookups, computed, after, as_of
-    )
+        workspace, project_name, model, Entity.model_validate(spec["entity"]), lookups, computed, after, as_of,
+        as_known=trained_as_known(spec),
+    )  # fmt: skip
     if frame.empty:
         raise NothingToDo(f"{table}: no entity row has its prediction time in ({to_text(after)}, {to_text(as_of)}]")
     frame[PREDICTION] = scorer.predict(frame)
@@ -124,15 +126,17 @@ def _entities(
     computed: dict[str, OnDemand],
     after: datetime,
     as_of: datetime,
+    *,
+    as_known: bool,
 ) -> tuple["pd.DataFrame", dict[str, int]]:
-    names = {entity.table, *(lookup.table for lookup in lookups)}
-    inputs: dict[str, InputTable] = {name: open_input(workspace, project, name) for name in sorted(names)}
+    inputs = open_lookups(workspace, project, lookups, as_known)
+    inputs[entity.table] = open_input(workspace, project, entity.table)
     keep = [*entity.keys, PREDICTION_TIME, *entity.features, *model.inference.keep]
     looked_up = [lookup.output_name(name) for lookup in lookups for name in lookup.features]
     with workspace.spark() as spark:
         rows = entity_rows(spark, entity, inputs, as_of, after)
         needed = [name for item in computed.values() for name in item.inputs if name not in looked_up]
-        joined = join_features(spark, rows, lookups, inputs, as_of, keep=[*keep, *needed])
+        joined = join_features(spark, rows, lookups, inputs, as_of, keep=[*keep, *needed], as_known=as_known)
         frame = joined.select(*map(quote, dict.fromkeys([*keep, *needed, *looked_up]))).toPandas()
     frame = on_demand.apply(utc_timestamps(frame), on_demand.load(workspace.project(project), computed))
     return frame, {table.address: table.version for table in inputs.values()}

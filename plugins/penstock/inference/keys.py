@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from penstock.clock import to_text
 from penstock.errors import RegistryError, TableError
 from penstock.features.given_entities import check_entities
-from penstock.features.inputs import InputTable, open_input
+from penstock.features.inputs import open_input, open_lookups
 from penstock.features.point_in_time import join_features
 from penstock.features.training_set import utc_timestamps
 from penstock.inference.batch import PREDICTION
@@ -15,6 +15,7 @@ from penstock.registry.client import RegisteredModel
 from penstock.spec.faults import suggestion
 from penstock.spec.project import Lookup
 from penstock.spec.sql import expression_columns
+from penstock.training.feature_spec import trained_as_known
 from penstock.training.scoring import Scorer, load_scorer_from
 from penstock.workspace import Workspace
 
@@ -77,13 +78,14 @@ def _with_features(
     spec = scorer.feature_spec
     project = spec["project"]
     lookups = [Lookup.model_validate(item) for item in spec["lookups"]]
-    tables: dict[str, InputTable] = {lookup.table: open_input(workspace, project, lookup.table) for lookup in lookups}
+    as_known = trained_as_known(spec)
+    tables = open_lookups(workspace, project, lookups, as_known)
     numbered = rows.append_column(_ROW, pa.array(range(len(rows)), pa.int64()))
     numbered = _with_entity(workspace, spec, numbered, as_of)
     wanted = [*dict.fromkeys([_ROW, time, *spec["entity"]["features"], *_inputs(spec, numbered.column_names)])]
     with workspace.spark() as spark:
         entities = spark.createDataFrame(numbered)
-        joined = join_features(spark, entities, lookups, tables, as_of, keep=wanted, time=time)
+        joined = join_features(spark, entities, lookups, tables, as_of, keep=wanted, time=time, as_known=as_known)
         frame = utc_timestamps(joined.toPandas())
     frame = frame.sort_values(_ROW, ignore_index=True)
     return _on_demand(workspace, spec, frame)

@@ -13,6 +13,7 @@ from penstock.registry.client import RegisteredModel
 from penstock.spec.loading import LoadedProject
 from penstock.spec.project import Lookup, Model, OnDemand
 from penstock.training.errors import ScoringError
+from penstock.training.feature_spec import trained_as_known
 from penstock.training.heuristic import heuristic_predictions
 from penstock.training.scoring import Scorer
 from penstock.training.slices import MOST_VALUES, slice_rows
@@ -153,15 +154,16 @@ class Contest:
             lookups=[Lookup.model_validate(item) for item in spec["lookups"]],
             entity_features=spec["entity"]["features"],
             on_demand_features={name: OnDemand.model_validate(x) for name, x in spec.get("on_demand", {}).items()},
+            as_known=trained_as_known(spec),
         )  # fmt: skip
         return found, dict(found.attrs.get("inputs", {}))
 
     def _rows_of_other(self, ours: Scorer, theirs: Scorer, after: datetime, frame: "pd.DataFrame") -> "pd.DataFrame":
         """The same rows with the other version's features, in the same order."""
         mine, other = ours.feature_spec, theirs.feature_spec
-        if mine["entity"]["features"] == other["entity"]["features"] and all(
-            mine.get(part) == other.get(part) for part in ("lookups", "on_demand")
-        ):
+        same = all(mine.get(part) == other.get(part) for part in ("lookups", "on_demand"))
+        same = same and mine["entity"]["features"] == other["entity"]["features"]
+        if same and trained_as_known(mine) == trained_as_known(other):
             return frame
         found, _ = self._read(theirs, after)
         keys = list(self.model.entity.keys)

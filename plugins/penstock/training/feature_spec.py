@@ -27,10 +27,16 @@ def feature_spec(
         "lookups": [spec_values(lookup) for lookup in model.lookups],
         "on_demand": {name: spec_values(spec) for name, spec in model.on_demand.items()},
         "features": columns.to_list(),
+        "as_known": training_set.as_known,
         "inputs": training_set.inputs,
         "as_of": training_set.as_of,
         "trained_until": trained_until,
     }
+
+
+def trained_as_known(spec: dict[str, Any]) -> bool:
+    """Whether a model learned from values as they were known then, and has to be asked so (records of old: no)."""
+    return bool(spec.get("as_known", False))
 
 
 def spec_values(part: BaseModel) -> dict[str, Any]:

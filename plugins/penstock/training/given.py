@@ -79,7 +79,7 @@ class GivenTrainingSet:
                        "features": entity},
             "label": {"name": self.record.label}, "lookups": [spec_values(lookup) for lookup in self.lookups],
             "features": self.columns.to_list(), "inputs": self.record.inputs, "as_of": self.record.as_of,
-            "trained_until": self.record.last_prediction_time,
+            "as_known": self.record.as_known, "trained_until": self.record.last_prediction_time,
         }  # fmt: skip
 
 
