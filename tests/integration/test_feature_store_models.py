@@ -8,13 +8,17 @@ from contextlib import suppress
 import numpy as np
 import pandas as pd
 import pytest
+from deltalake import DeltaTable
+from pyspark.sql.connect.dataframe import DataFrame
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
 from penstock.errors import NothingToDo, PenstockError, RegistryError, ServiceError, TableError
 from penstock.features import FeatureStore
+from penstock.features import training_set as training_set_module
 from penstock.features.landing import land_source
+from penstock.features.training_content import Content, write_observed
 from penstock.features.training_set import labelled_rows
 from penstock.inference.batch import _entities as batch_rows
 from penstock.spec.project import ColumnType, Lookup, Training
@@ -111,6 +115,23 @@ def test_lookups_may_leave_out_keys_and_features(store: FeatureStore) -> None:
 def test_a_wrong_lookup_is_refused_with_the_closest_name(store: FeatureStore, lookup: dict, message: str) -> None:
     with pytest.raises(TableError, match=message):
         store.create_training_set(visits(), [lookup], timestamp_key="visited_at", name="wrong")
+
+
+def test_the_name_of_a_declared_model_is_refused(store: FeatureStore) -> None:
+    with pytest.raises(TableError, match=r"energy_training_set is a table that Penstock keeps itself: choose another"):
+        store.create_training_set(visits(), LOOKUPS, timestamp_key="visited_at", name="energy")
+
+
+def test_each_of_two_writers_gets_the_rows_that_it_wrote(store: FeatureStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    def and_another_writer(frame: DataFrame, path: str, *about: object) -> Content:
+        content = write_observed(frame, path, *about)
+        DeltaTable(path).delete("park = 'north'")
+        return content
+
+    monkeypatch.setattr(training_set_module, "write_observed", and_another_writer)
+    made = store.create_training_set(visits(), LOOKUPS, timestamp_key="visited_at", name="contended")
+    assert DeltaTable(made.record.path).version() == made.record.version + 1
+    assert len(made.load_df()) == made.record.rows == 60
 
 
 def test_late_corrections_are_left_out_where_that_is_asked(store: FeatureStore) -> None:

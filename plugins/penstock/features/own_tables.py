@@ -94,7 +94,7 @@ def create(workspace: Workspace, address: Address, definition: TableDefinition, 
     """
     from penstock.lakehouse.small_tables import create_if_missing
 
-    _check_name(workspace, address)
+    check_name(workspace, address)
     check_definition(address, definition)
     path = workspace.addresses.writable(address)
     if workspace.addresses.find(address) == path:
@@ -230,7 +230,8 @@ def to_pandas(frame: Any) -> "pd.DataFrame":
     raise TableError(f"a pandas, Arrow or Spark DataFrame is needed, not {type(frame).__name__}")
 
 
-def _check_name(workspace: Workspace, address: Address) -> None:
+def check_name(workspace: Workspace, address: Address) -> None:
+    """Raises TableError where a person cannot give a table this name: it is no name, or it is taken."""
     if address.root is not None:
         raise TableError(f"{address} names the read-only root {address.root}: leave it out to write here")
     spec = workspace.project(address.project).spec

@@ -3,6 +3,7 @@
 Each is a version of a Delta table with a record in `training_sets`, from which it can be built again.
 """
 
+import uuid
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -13,6 +14,7 @@ from penstock.errors import TableError
 from penstock.features import on_demand
 from penstock.features.given_entities import check_entities
 from penstock.features.inputs import InputTable, open_input, open_lookups, quote, sql_moment
+from penstock.features.own_tables import check_name
 from penstock.features.point_in_time import PREDICTION_TIME, join_features
 from penstock.features.training_content import Content, write_observed
 from penstock.features.training_records import (
@@ -26,7 +28,8 @@ from penstock.features.training_records import (
     new_training_set,
     write_record,
 )
-from penstock.lakehouse.records import CommitRecord, latest_record, record
+from penstock.lakehouse.addresses import Address
+from penstock.lakehouse.records import CommitRecord, latest_commit, record, version_of
 from penstock.spec.project import Entity, Lookup, OnDemand
 from penstock.workspace import Workspace
 
@@ -66,12 +69,11 @@ def training_set_of(
     time zone. as_of: feature rows after it do not count; now by default. The entity rows are kept in the table
     `_entities_<name>`.
 
-    Raises TableError for entity rows that cannot be used, for unknown tables, columns and keys, and where no lookup
-    finds a value for any row.
+    Raises TableError for entity rows that cannot be used, for unknown tables, columns and keys, for a name that is
+    taken (a declared model's), and where no lookup finds a value for any row.
     """
-    from penstock.lakehouse.small_tables import version
-
     title = name or "given"
+    check_name(workspace, Address(project, f"{title}_training_set"))
     rows, warnings = check_entities(entities, timestamp_key, label, f"{project}.{title}")
     moment = now() if as_of is None else parse_as_of(as_of)
     kept = f"{project}._entities_{title}"
@@ -79,8 +81,9 @@ def training_set_of(
     definition = Definition(given=given, lookups=list(lookups), as_known=as_known)
     inputs = open_lookups(workspace, project, definition.lookups, definition.as_known)
     path = workspace.addresses.writable(kept)
-    _keep_entities(path, rows, record(moment, run=workspace.lineage.run), kept)
-    inputs[kept] = InputTable(kept, kept, path, timestamp_key, version(path))
+    commit = _marked(record(moment, run=workspace.lineage.run))
+    _keep_entities(path, rows, commit, kept)
+    inputs[kept] = InputTable(kept, kept, path, timestamp_key, version_of(path, commit))
     return _build(workspace, f"{project}.{title}_training_set", definition, inputs, moment, warnings)
 
 
@@ -91,8 +94,6 @@ def rebuild_training_set(workspace: Workspace, project: str, identifier: str) ->
     `<table>_rebuilt`. Raises TableError for an unknown id, for table versions that are no longer there, and
     where the rows differ from those recorded.
     """
-    from penstock.lakehouse.small_tables import version
-
     found = find_training_set(workspace, project, identifier)
     if found is None:
         raise TableError(f"{project}.training_sets has no training set {identifier!r}")
@@ -107,7 +108,7 @@ def rebuild_training_set(workspace: Workspace, project: str, identifier: str) ->
             f"{made.table}_rebuilt has {content.rows} rows with the hash {content.hash}, but {identifier} "
             f"had {made.rows} with {made.hash}: was the function of an on-demand feature changed since?"
         )
-    return replace(made, table=f"{made.table}_rebuilt", path=path, version=version(path))
+    return replace(made, table=f"{made.table}_rebuilt", path=path, version=version_of(path, commit))
 
 
 def _require_versions(identifier: str, inputs: dict[str, InputTable]) -> None:
@@ -137,17 +138,16 @@ def _build(
     workspace: Workspace, table: str, definition: Definition, inputs: dict[str, InputTable], as_of: datetime,
     warnings: list[str],
 ) -> TrainingSet:  # fmt: skip
-    from penstock.lakehouse.small_tables import version
-
     project, _, short = table.partition(".")
     path = workspace.addresses.writable(table)
     commit = _commit(workspace, project, definition, inputs, as_of)
-    if _is_built(path, commit):
-        standing = find_training_set(workspace, project, f"{short}@{version(path)}")
+    last = latest_commit(path)
+    if last is not None and _is_same(last[1], commit):
+        standing = find_training_set(workspace, project, f"{short}@{last[0]}")
         if standing is not None:
             return standing[0]
     content = _write(workspace, project, path, definition, inputs, commit)
-    made = new_training_set(table, version(path), path, commit, definition, content, warnings)
+    made = new_training_set(table, version_of(path, commit), path, commit, definition, content, warnings)
     write_record(workspace, made, definition, commit)
     return made
 
@@ -171,13 +171,15 @@ def _commit(
     versions = {table.address: table.version for table in inputs.values()}
     loaded = workspace.project(project)
     digest = content_digest(loaded, definition)
-    return record(as_of, versions, folder=loaded.folder, definition=digest, run=workspace.lineage.run)
+    return _marked(record(as_of, versions, folder=loaded.folder, definition=digest, run=workspace.lineage.run))
 
 
-def _is_built(path: str, commit: CommitRecord) -> bool:
-    last = latest_record(path)
-    if last is None:
-        return False
+def _marked(commit: CommitRecord) -> CommitRecord:
+    """The record with a mark of its own, by which the version that it makes is found."""
+    return replace(commit, batch=uuid.uuid4().hex)
+
+
+def _is_same(last: CommitRecord, commit: CommitRecord) -> bool:
     return (last.as_of, last.inputs, last.definition) == (commit.as_of, commit.inputs, commit.definition)
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import penstock
 from penstock.clock import parse_as_of, to_text
+from penstock.errors import TableError
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
@@ -37,7 +38,8 @@ class BackfillProgress:
 class CommitRecord:
     """From what, up to when, by which code and run a table's version was made.
 
-    inputs: versions by name; input_ids: the Delta ids of the same tables. batch: the staged batch that was merged.
+    inputs: versions by name; input_ids: the Delta ids of the same tables. batch: the staged batch that was merged, or a
+    mark of this one write.
     backfill: the table's newest backfill, finished or not. Records of older versions lack the later fields.
     """
 
@@ -104,6 +106,19 @@ def code_version(folder: Path) -> str | None:
         return os.environ.get("PENSTOCK_CODE_VERSION") or None
     dirty = git("status", "--porcelain", "--", ".").stdout.strip()
     return head.stdout.strip() + ("-dirty" if dirty else "")
+
+
+def version_of(path: str, commit: CommitRecord) -> int:
+    """The version that a commit made, whatever others wrote since; its `batch` tells it from the rest.
+
+    Raises TableError where the table's log has no such commit.
+    """
+    from deltalake import DeltaTable
+
+    for entry in DeltaTable(path).history():
+        if CommitRecord.from_json(entry.get("userMetadata")) == commit:
+            return int(entry["version"])
+    raise TableError(f"{path}: its log has no commit of the write {commit.batch}: was the table dropped meanwhile?")
 
 
 def latest_record(table: "DeltaTable | str") -> CommitRecord | None:
