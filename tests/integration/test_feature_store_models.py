@@ -134,6 +134,18 @@ def test_each_of_two_writers_gets_the_rows_that_it_wrote(store: FeatureStore, mo
     assert len(made.load_df()) == made.record.rows == 60
 
 
+def test_a_table_that_was_filled_later_than_the_times_asked_for_is_named(store: FeatureStore) -> None:
+    def warnings(as_known: bool) -> list[str]:
+        return store.create_training_set(
+            visits(), LOOKUPS[:1], timestamp_key="visited_at", as_known=as_known, name=f"filled_{int(as_known)}"
+        ).record.warnings
+
+    (warning,) = warnings(as_known=True)
+    assert f"{PROJECT}.ratings was first filled as of 20" in warning
+    assert "begin at 2024-01-02T11:00:00Z" in warning
+    assert warnings(as_known=False) == []
+
+
 def test_late_corrections_are_left_out_where_that_is_asked(store: FeatureStore) -> None:
     asked = pd.DataFrame({"park": ["east"], "asked_at": [pd.Timestamp("2024-01-05", tz="UTC")]})
     table = {"park": "string", "seen_at": "timestamp", "value": "double"}
@@ -148,6 +160,7 @@ def test_late_corrections_are_left_out_where_that_is_asked(store: FeatureStore) 
             exclude_columns=["park"], name=f"known_{int(as_known)}",
         )  # fmt: skip
 
+    assert made(as_known=True).record.warnings == []
     assert learned_and_asked(store, made(as_known=True)) == (1.0, 1.0)
     assert learned_and_asked(store, made(as_known=False)) == (2.0, 2.0)
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from penstock.clock import now, parse_as_of
 from penstock.errors import TableError
 from penstock.features import on_demand
+from penstock.features.first_fills import first_fill_warnings
 from penstock.features.given_entities import check_entities
 from penstock.features.inputs import InputTable, open_input, open_lookups, quote, sql_moment
 from penstock.features.own_tables import check_name
@@ -147,6 +148,8 @@ def _build(
         if standing is not None:
             return standing[0]
     content = _write(workspace, project, path, definition, inputs, commit)
+    if definition.as_known and content.first is not None:
+        warnings = [*warnings, *first_fill_warnings(inputs, definition.lookups, content.first)]
     made = new_training_set(table, version_of(path, commit), path, commit, definition, content, warnings)
     write_record(workspace, made, definition, commit)
     return made

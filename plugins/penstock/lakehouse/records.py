@@ -127,6 +127,12 @@ def latest_record(table: "DeltaTable | str") -> CommitRecord | None:
     return found[1] if found else None
 
 
+def oldest_record(table: "DeltaTable") -> CommitRecord | None:
+    """The first record in a table's history, as far as its log reaches; None where there is none."""
+    found = (CommitRecord.from_json(commit.get("userMetadata")) for commit in reversed(table.history()))
+    return next((record for record in found if record is not None), None)
+
+
 def latest_commit(table: "DeltaTable | str") -> tuple[int, CommitRecord] | None:
     """The newest version of a table that has a record, and the record; None where there is none."""
     from deltalake import DeltaTable
