@@ -146,6 +146,7 @@ def test_a_pickle_in_a_record_of_an_exported_program_is_not_run(parks: Workspace
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as zipped:
         for name, content in records.items():
             zipped.writestr(name, crafted.getvalue() if "sample_inputs" in name else content)
+    mlflow.set_experiment(f"{PROJECT}.by_pytorch")
     with mlflow.start_run() as run:
         mlflow.log_artifacts(str(folder), "model")
     with pytest.raises(ScoringError, match="sample_inputs.* is not a pickle-free payload"):
