@@ -296,7 +296,7 @@ def test_dropping_columns_loses_no_write_of_another(store: FeatureStore, monkeyp
 
     make_ratings(store)
     read = small_tables.read_arrow
-    left = [{"park": "p1"}, {"visits": 9}]  # what others write (a new row, another value) just after the table was read
+    left = [{"visits": 9}, {"park": "p1"}]  # what others write (another value, a new row) just after the table was read
 
     def overtaken(path: str, **about: Any) -> Any:
         found = read(path, **about)
@@ -313,7 +313,7 @@ def test_dropping_columns_loses_no_write_of_another(store: FeatureStore, monkeyp
         patched.setattr(small_tables, "read_arrow", overtaken)
         assert "remark" not in store.drop_columns("ratings", ["remark"]).column_names
     there = store.read_table("ratings")
-    assert set(there["park"]) == {"north", "south", "p1"}
+    assert not left and set(there["park"]) == {"north", "south", "p1"}
     assert there.set_index("park")["visits"].to_dict()["north"] == 9
 
 

@@ -179,10 +179,15 @@ def learned_and_asked(store: FeatureStore, training_set: GivenTrainingSet) -> tu
     return rows["value"].item(), round(scored["prediction"].item(), 6)
 
 
+def land(store: FeatureStore, source: str) -> None:
+    """Fills a raw table, unless another test has."""
+    with suppress(NothingToDo):
+        land_source(store.workspace, PROJECT, source, moment("2024-01-12"))
+
+
 def test_batches_and_comparisons_ask_the_tables_as_a_version_learned_from_them(store: FeatureStore) -> None:
     for source in ("slots", "yields"):
-        with suppress(NothingToDo):
-            land_source(store.workspace, PROJECT, source, moment("2024-01-12"))
+        land(store, source)
     parks = store.read_table("slots")["park"].unique()
     rows = pd.DataFrame({"park": parks, "seen_at": pd.Timestamp("2023-12-31", tz="UTC"), "value": 1.0})
     store.create_table(
@@ -202,7 +207,7 @@ def test_batches_and_comparisons_ask_the_tables_as_a_version_learned_from_them(s
 
 
 def test_what_a_model_takes_from_its_entity_is_found_by_its_keys(store: FeatureStore) -> None:
-    land_source(store.workspace, PROJECT, "slots", moment("2024-01-10"))
+    land(store, "slots")
     slots = store.read_table("slots").head(5)
     keys = slots[["park", "turbine", "starts_at"]]
     name = f"{PROJECT}.{MODEL}_entity"
