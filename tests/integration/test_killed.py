@@ -1,10 +1,6 @@
 """The loop is killed at random moments and run again: the tables equal an undisturbed run's."""
 
-import os
 import random
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -12,9 +8,9 @@ import pandas as pd
 import pytest
 
 from penstock.workspace import Workspace
+from tests.integration.forked import Command, start
 from tests.integration.refreshing import copy_root
 
-PENSTOCK = str(Path(sys.executable).parent / "penstock")
 KILLS = 12
 LOOP = [
     ("feature_refresh", "", "2024-02-10"), ("training", ".energy", "2024-02-10"),
@@ -32,7 +28,7 @@ TABLES = [
 ]  # fmt: skip
 
 
-@pytest.mark.timeout(1500)  # some twenty commands, each with its own start
+@pytest.mark.timeout(1500)  # some twenty commands
 def test_killed_twelve_times_the_tables_equal_an_undisturbed_run(stack: object, tmp_path: Path) -> None:
     calm, killed = _root(tmp_path / "calm", "calm"), _root(tmp_path / "killed", "killed")
     seconds = {step: _finish(calm, step) for step in LOOP}
@@ -63,36 +59,27 @@ def _root(folder: Path, project: str) -> Path:
     return root
 
 
-def _start(root: Path, step: tuple[str, str, str]) -> subprocess.Popen[str]:
+def _start(root: Path, step: tuple[str, str, str]) -> Command:
     pipeline, model, as_of = step
     project = next((root / "include/projects").iterdir()).name
-    words = [PENSTOCK, "run", pipeline, f"{project}{model}", "--as-of", as_of]
-    return subprocess.Popen(
-        words, env={**os.environ, "PENSTOCK_ROOT": str(root)}, text=True, start_new_session=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
+    words = ["run", pipeline, f"{project}{model}", "--as-of", as_of]
+    return start(words, root.parent / "said.txt", PENSTOCK_ROOT=str(root))
 
 
 def _finish(root: Path, step: tuple[str, str, str]) -> float:
     """Runs a step to its end, as a task is tried again: what a killed try left running may get in its way once."""
-    for attempt in range(3):
+    for _ in range(3):
         begin = time.monotonic()
-        process = _start(root, step)
-        said, _ = process.communicate(timeout=300)
-        if process.returncode == 0:
+        command = _start(root, step)
+        if command.ends(300) == 0:
             return time.monotonic() - begin
-        if attempt == 2:
-            pytest.fail(f"{step}: {said[-3000:]}")
-    raise AssertionError
+    pytest.fail(f"{step}: {command.said[-3000:]}")
 
 
 def _kill(root: Path, step: tuple[str, str, str], after_seconds: float) -> None:
-    process = _start(root, step)
-    try:
-        process.wait(after_seconds)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
+    command = _start(root, step)
+    if command.ends(after_seconds) is None:
+        command.kill()
 
 
 def _table(root: Path, project: str, table: str) -> pd.DataFrame:
