@@ -10,6 +10,8 @@ from xdist.scheduler import LoadScopeScheduling
 
 os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("MPLBACKEND", "Agg")
+# Spark's servers live for minutes here: compiling twice costs them a third of their processor time.
+os.environ.setdefault("PENSTOCK_SPARK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1")
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SERIAL = "e2e"  # one Airflow for all of its tests

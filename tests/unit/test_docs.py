@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+NO_VARIABLES = {"PENSTOCK_MLFLOW", "PENSTOCK_SPARK"}  # ends of AIRFLOW_CONN_..., which are Airflow's
 PAGES = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
 
 
@@ -40,3 +41,11 @@ def test_links_lead_somewhere(page: Path) -> None:
     for link in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text()):
         if "://" not in link:
             assert (page.parent / link).exists(), f"{page}: {link}"
+
+
+def test_every_environment_variable_is_explained() -> None:
+    read = "".join(path.read_text() for path in sorted((REPOSITORY / "plugins").rglob("*.py")))
+    read += (REPOSITORY / "docker-compose.yaml").read_text()
+    told = (REPOSITORY / "docs/reference/variables.md").read_text() + (REPOSITORY / ".env.example").read_text()
+    names = {name for name in re.findall(r"\bPENSTOCK_[A-Z]+(?:_[A-Z]+)*\b", read) if name not in NO_VARIABLES}
+    assert names - set(re.findall(r"\bPENSTOCK_[A-Z_]+\b", told)) == set()

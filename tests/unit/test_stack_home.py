@@ -7,6 +7,7 @@ import pytest
 
 from penstock import home
 from penstock.stack.credentials import ensure_credentials, ensure_secrets
+from penstock.stack.errors import StackError
 from penstock.stack.settings import StackSettings, read_settings
 
 
@@ -98,3 +99,12 @@ def test_the_address_in_the_file_holds_no_token(settings):
 def test_keys_are_made_once(settings):
     assert ensure_secrets(settings) == ensure_secrets(settings)
     assert stat.S_IMODE((settings.state / "secrets.json").stat().st_mode) == 0o600
+
+
+def test_options_of_sparks_jvm_are_those_of_a_shell(settings, monkeypatch):
+    monkeypatch.setenv("PENSTOCK_SPARK_JAVA_OPTIONS", "-XX:+UseZGC '-Dname=two words'")
+    assert read_settings().spark_java_options == ("-XX:+UseZGC", "-Dname=two words")
+    for text, reason in {"-Dname='open": "No closing quotation", "UseZGC": "no option", "-Xmx8g": "SPARK_MEMORY"}.items():
+        monkeypatch.setenv("PENSTOCK_SPARK_JAVA_OPTIONS", text)
+        with pytest.raises(StackError, match=f"PENSTOCK_SPARK_JAVA_OPTIONS.*{reason}"):
+            read_settings()

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import os
 import re
+import shlex
 import sys
 import tempfile
 from pathlib import Path
@@ -56,6 +57,8 @@ class StackSettings:
     python: Path
     spark_memory: str = "2g"
     spark_cores: int = 2
+    spark_java_options: tuple[str, ...] = ()
+    """Further options of Spark's JVM."""
     airflow_parallelism: int = 4
     airflow_database: str | None = dataclasses.field(default=None, repr=False)
     """SQLAlchemy address (may hold a password); None: SQLite in the state folder."""
@@ -115,9 +118,24 @@ def read_settings() -> StackSettings:
         python=Path(sys.executable),
         spark_memory=memory.lower(),
         spark_cores=_count("PENSTOCK_SPARK_CORES", 2),
+        spark_java_options=_java_options(),
         airflow_parallelism=_count("PENSTOCK_AIRFLOW_PARALLELISM", 4),
         airflow_database=os.environ.get("PENSTOCK_AIRFLOW_DB") or None,
     )
+
+
+def _java_options() -> tuple[str, ...]:
+    text = os.environ.get("PENSTOCK_SPARK_JAVA_OPTIONS") or ""
+    try:
+        options = tuple(shlex.split(text))
+    except ValueError as error:
+        raise StackError(f"PENSTOCK_SPARK_JAVA_OPTIONS={text!r}: {error}; write options as a shell takes them") from error
+    for option in options:
+        if not option.startswith("-"):
+            raise StackError(f"PENSTOCK_SPARK_JAVA_OPTIONS: {option!r} is no option of a JVM: they begin with -")
+        if option.startswith("-Xmx"):
+            raise StackError(f"PENSTOCK_SPARK_JAVA_OPTIONS: {option}: PENSTOCK_SPARK_MEMORY sets the memory")
+    return options
 
 
 def _count(variable: str, default: int) -> int:

@@ -41,6 +41,7 @@ def spark_program(settings: StackSettings, credentials: Credentials, java: Java,
         f"-Xmx{settings.spark_memory}",
         "-XX:+ExitOnOutOfMemoryError",  # a server out of memory answers no more: leave, and be started again
         *MODULE_OPTIONS,
+        *settings.spark_java_options,
         f"-Dlog4j2.configurationFile={folder / 'log4j2.properties'}",
         f"-Djava.io.tmpdir={folder / 'tmp'}",
         "-Djava.net.preferIPv4Stack=true",
