@@ -104,7 +104,11 @@ def test_keys_are_made_once(settings):
 def test_options_of_sparks_jvm_are_those_of_a_shell(settings, monkeypatch):
     monkeypatch.setenv("PENSTOCK_SPARK_JAVA_OPTIONS", "-XX:+UseZGC '-Dname=two words'")
     assert read_settings().spark_java_options == ("-XX:+UseZGC", "-Dname=two words")
-    for text, reason in {"-Dname='open": "No closing quotation", "UseZGC": "no option", "-Xmx8g": "SPARK_MEMORY"}.items():
+    for text, reason in {
+        "-Dname='open": "No closing quotation",
+        "UseZGC": "no option",
+        "-Xmx8g": "SPARK_MEMORY",
+    }.items():
         monkeypatch.setenv("PENSTOCK_SPARK_JAVA_OPTIONS", text)
         with pytest.raises(StackError, match=f"PENSTOCK_SPARK_JAVA_OPTIONS.*{reason}"):
             read_settings()

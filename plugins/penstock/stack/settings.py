@@ -129,7 +129,7 @@ def _java_options() -> tuple[str, ...]:
     try:
         options = tuple(shlex.split(text))
     except ValueError as error:
-        raise StackError(f"PENSTOCK_SPARK_JAVA_OPTIONS={text!r}: {error}; write options as a shell takes them") from error
+        raise StackError(f"PENSTOCK_SPARK_JAVA_OPTIONS={text!r}: {error}; write as in a shell") from error
     for option in options:
         if not option.startswith("-"):
             raise StackError(f"PENSTOCK_SPARK_JAVA_OPTIONS: {option!r} is no option of a JVM: they begin with -")
