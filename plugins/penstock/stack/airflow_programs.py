@@ -126,7 +126,7 @@ def _options(settings: StackSettings, secrets: Secrets) -> Mapping[tuple[str, st
         ("api", "secret_key"): secrets.airflow_api_secret,
         ("api_auth", "jwt_secret"): secrets.airflow_jwt_secret,
         ("logging", "base_log_folder"): str(settings.logs / "airflow"),
-        ("scheduler", "scheduler_idle_sleep_time"): "0.1",
+        ("scheduler", "scheduler_idle_sleep_time"): "0.25",
         # A changed DAG or project file is seen within half a minute: project files are no DAG files, so only
         # min_file_process_interval notices them.
         ("dag_processor", "refresh_interval"): "5",
