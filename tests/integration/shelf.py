@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from penstock.registry import audit, client
 from penstock.registry.deployments import transition
 from penstock.registry.rolling_back import rollback
 from penstock.registry.stages import Stage
-from penstock.workspace import Workspace
+from penstock.workspace import Connections, Workspace
 
 AS_OF = datetime(2020, 5, 1, tzinfo=UTC)
 ENVIRONMENT = """
@@ -77,6 +78,19 @@ class Shelf:
             {"root": str(self.workspace.root), "lakehouse": self.workspace.environment.lakehouse.root,
              "connections": asdict(self.workspace.resolved), "project": self.project, "model": self.model}
         )  # fmt: skip
+
+
+def move_when_told(handed_over: str, moves: list[tuple[int, Stage, str | None]], told: Connection) -> None:
+    """In another process: opens the shelf, and makes the moves once something comes through the pipe."""
+    given = json.loads(handed_over)
+    workspace = Workspace.open("dev", Path(given["root"]))
+    lakehouse = workspace.environment.lakehouse.model_copy(update={"root": given["lakehouse"]})
+    environment = workspace.environment.model_copy(update={"lakehouse": lakehouse})
+    workspace = workspace.with_(environment=environment, connections=Connections(**given["connections"]))
+    told.send("ready")
+    told.recv()
+    for version, stage, cause in moves:
+        Shelf(workspace, given["project"], given["model"]).move(version, stage, cause=cause)
 
 
 @pytest.fixture

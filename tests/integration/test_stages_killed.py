@@ -1,12 +1,7 @@
 """Transitions that are killed at any moment, race, or are overtaken: they converge, and nobody is lost."""
 
 import itertools
-import json
-import os
 import random
-import signal
-import subprocess
-import sys
 import time
 from datetime import timedelta
 
@@ -16,7 +11,8 @@ from penstock.errors import ServiceError
 from penstock.registry import client, settling
 from penstock.registry.deployments import repair
 from penstock.registry.stages import Stage
-from tests.integration.shelf import Killed, Shelf, kill_after, make_shelf
+from tests.integration.forked import SERVER
+from tests.integration.shelf import Killed, Shelf, kill_after, make_shelf, move_when_told
 
 __all__ = ["make_shelf"]
 
@@ -51,40 +47,23 @@ def test_killed_after_any_step_it_converges(make_shelf, monkeypatch, mend):
     assert kills == 6, "intent, alias, other alias, two tags, completion"
 
 
-_CHILD = """
-import json, sys
-from pathlib import Path
-from datetime import datetime, UTC, timedelta
-from penstock.workspace import Workspace, Connections
-from penstock.registry.deployments import transition
-import mlflow, deltalake, pandas
-given = json.loads(sys.argv[1])
-w = Workspace.open("dev", given["root"])
-e = w.environment
-e = e.model_copy(update={"lakehouse": e.lakehouse.model_copy(update={"root": given["lakehouse"]})})
-w = w.with_(environment=e, connections=Connections(**given["connections"]))
-print("ready", flush=True)
-sys.stdin.readline()
-for version, stage, cause in json.loads(sys.argv[2]):
-    transition(w, given["project"], given["model"], version, stage, "a test", "because", {"n": 1},
-               datetime(2020, 5, 1, tzinfo=UTC), cause=cause)
-print("done", flush=True)
-"""
+class Child:
+    """Another process that makes some moves once it is told to."""
 
+    def __init__(self, shelf: Shelf, moves: list[tuple[int, Stage, str | None]]) -> None:
+        self._ours, theirs = SERVER.Pipe()
+        self.process = SERVER.Process(target=move_when_told, args=(shelf.handed_over, moves, theirs))
+        self.process.start()
+        theirs.close()
+        assert self._ours.recv() == "ready"
 
-def _child(shelf: Shelf, moves: list[tuple[int, Stage, str | None]]) -> subprocess.Popen:
-    process = subprocess.Popen(
-        [sys.executable, "-c", _CHILD, shelf.handed_over, json.dumps(moves)],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
-    )  # fmt: skip
-    assert process.stdout.readline() == "ready\n", process.communicate()[1]
-    return process
+    def start(self) -> None:
+        self._ours.send("go")
 
-
-def _start(process: subprocess.Popen) -> None:
-    process.stdin.write("go\n")
-    process.stdin.flush()
+    def finish(self) -> bool:
+        """Whether it made all moves; waits for its end."""
+        self.process.join(120)
+        return self.process.exitcode == 0
 
 
 def test_killed_with_sigkill_at_random_moments_it_converges(make_shelf, monkeypatch):
@@ -95,30 +74,30 @@ def test_killed_with_sigkill_at_random_moments_it_converges(make_shelf, monkeypa
     for version, stage in moves:
         undisturbed.move(version, stage)
     outcomes = []
-    for _ in range(10):
+    for _ in range(6):
         shelf = make_shelf()
-        process = _child(shelf, [(*move, None) for move in moves])
-        _start(process)
+        child = Child(shelf, [(*move, None) for move in moves])
+        child.start()
         time.sleep(chance.uniform(0.02, 0.9))
-        process.send_signal(signal.SIGKILL)
-        outcomes.append("done" in process.communicate()[0])
+        child.process.kill()
+        outcomes.append(child.finish())
         for version, stage in moves:
             shelf.move(version, stage)
         assert shelf.state == undisturbed.state
     assert not all(outcomes), "every kill came too late to matter"
 
 
+def race(children: list[Child]) -> None:
+    for child in children:
+        child.start()
+    for child in children:
+        assert child.finish()
+
+
 def test_racing_transitions_take_turns(make_shelf):
     shelf = make_shelf()
     shelf.move(1, Stage.PRODUCTION)
-    racers = [
-        _child(shelf, [(version, Stage.PRODUCTION, f"round {n}") for n in range(8)]) for version in (2, 3)
-    ]  # fmt: skip
-    for process in racers:
-        _start(process)
-    for process in racers:
-        out, err = process.communicate(timeout=120)
-        assert "done" in out, err
+    race([Child(shelf, [(version, Stage.PRODUCTION, f"round {n}") for n in range(8)]) for version in (2, 3)])
     rows = shelf.rows
     assert {str(row.state) for row in rows} == {"completed"}
     assert {row.decided_by for row in rows} == {"a test"}, "nobody took a racer's alias for a hand's"
@@ -134,12 +113,7 @@ def test_racing_transitions_take_turns(make_shelf):
 
 def test_two_first_transitions_race_for_a_table_that_is_not_there(make_shelf):
     shelf = make_shelf()
-    racers = [_child(shelf, [(version, Stage.PRODUCTION, None)]) for version in (1, 2, 3)]
-    for process in racers:
-        _start(process)
-    for process in racers:
-        out, err = process.communicate(timeout=120)
-        assert "done" in out, err
+    race([Child(shelf, [(version, Stage.PRODUCTION, None)]) for version in (1, 2, 3)])
     assert sum(row.to_stage is Stage.PRODUCTION for row in shelf.rows) == 3
     assert sorted(stage for stage in shelf.state["stages"].values()) == ["Archived", "Archived", "Production"]
 
