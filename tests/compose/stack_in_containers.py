@@ -152,10 +152,11 @@ def test_no_command_line_shows_a_secret(deployment):
 def test_strangers_are_refused(deployment):
     mlflow = f"http://localhost:{MLFLOW_PORT}/api/2.0/mlflow/experiments/search?max_results=1"
     login = ("admin", deployment.variables["PENSTOCK_MLFLOW_PASSWORD"])
-    assert httpx.get(mlflow).status_code == 401
-    assert httpx.get(mlflow, auth=login).status_code == 200
-    assert httpx.get(mlflow, auth=login, headers={"Host": "elsewhere.example"}).status_code == 403
-    assert httpx.get(f"http://localhost:{AIRFLOW_PORT}/api/v2/dags").status_code == 401
+    with httpx.Client(timeout=60) as stranger:
+        assert stranger.get(mlflow).status_code == 401
+        assert stranger.get(mlflow, auth=login).status_code == 200
+        assert stranger.get(mlflow, auth=login, headers={"Host": "elsewhere.example"}).status_code == 403
+        assert stranger.get(f"http://localhost:{AIRFLOW_PORT}/api/v2/dags").status_code == 401
 
 
 def test_features_are_refreshed_over_rest(deployment, image):
@@ -241,7 +242,9 @@ from penstock.workspace import Workspace
 Workspace.open().mlflow()
 client = MlflowClient()
 client.create_registered_model("flight_delays.late_arrival")
-print(client.create_model_version("flight_delays.late_arrival", "mlflow-artifacts:/nothing").version)
+run = client.create_run(client.create_experiment("by hand"))
+source = f"{run.info.artifact_uri}/nothing"
+print(client.create_model_version("flight_delays.late_arrival", source, run.info.run_id).version)
 """
 _READ_THE_RUN = """
 import mlflow
