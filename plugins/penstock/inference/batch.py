@@ -40,11 +40,12 @@ class ScoredBatch:
 def score_batch(workspace: Workspace, project_name: str, model_name: str, as_of: datetime) -> ScoredBatch:
     """Scores entity rows with prediction time in (last scored, as_of], labelled or not.
 
-    The first window starts at the as_of of the first promotion. Features are those of the version's own
-    feature_spec. Raises NothingToDo without a production version, without new rows, or where as_of was reached.
+    An alias that a hand moved is adopted or reverted first. The first window starts at the as_of of the first
+    promotion. Features are those of the version's own feature_spec.
+    Raises NothingToDo without a production version, without new rows, or where as_of was reached.
     """
     from penstock.lakehouse.small_tables import append_once, fill_missing, to_arrow, version
-    from penstock.registry.stages import current_production
+    from penstock.registry.production import production_to_score
     from penstock.training.feature_spec import trained_as_known
     from penstock.training.scoring import load_scorer
 
@@ -52,7 +53,7 @@ def score_batch(workspace: Workspace, project_name: str, model_name: str, as_of:
     model = project.model(model_name)
     table = predictions_table(project_name, model_name)
     path = workspace.addresses.writable(table)
-    production = current_production(workspace, project_name, model_name)
+    production = production_to_score(workspace, project_name, model_name, as_of)
     if production is None:
         raise NothingToDo(f"{project_name}.{model_name} has no version in production yet: nothing is scored")
     last = latest_record(path)

@@ -12,6 +12,8 @@ from penstock.features.point_in_time import join_features
 from penstock.features.training_set import utc_timestamps
 from penstock.inference.batch import PREDICTION
 from penstock.registry.client import RegisteredModel
+from penstock.registry.production import production_to_score
+from penstock.registry.stages import ALIASES, Stage
 from penstock.spec.faults import suggestion
 from penstock.spec.project import Lookup
 from penstock.spec.sql import expression_columns
@@ -30,6 +32,7 @@ _ROW = "penstock_row"
 def resolve_model(workspace: Workspace, model: str) -> str:
     """The address `models:/…` of a model: `project.model@production`, `project.model/3`, `models:/…` or `runs:/…`.
 
+    Before `@production` is used, an alias that a hand moved is adopted or reverted, as the environment says.
     Raises RegistryError for an alias or version that is not there, naming those that are.
     """
     match = _NAME.fullmatch(model)
@@ -37,8 +40,12 @@ def resolve_model(workspace: Workspace, model: str) -> str:
         return model
     registered = RegisteredModel(workspace, match["project"], match["model"])
     if match["by"] == "@":
-        aliases = registered.aliases()
         alias = match["which"].lower()
+        if alias == ALIASES[Stage.PRODUCTION]:
+            production = production_to_score(workspace, match["project"], match["model"])
+            if production is not None:
+                return f"models:/{registered.name}/{production}"
+        aliases = registered.aliases()
         if alias not in aliases:
             raise RegistryError(f"{registered.name} has no alias {alias!r}: {suggestion(alias, aliases, 'aliases')}")
         return f"models:/{registered.name}/{aliases[alias]}"
