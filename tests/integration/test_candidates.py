@@ -12,6 +12,7 @@ os.environ.setdefault("AIRFLOW_HOME", tempfile.mkdtemp(prefix="airflow"))
 
 from penstock.clock import now, to_text
 from penstock.errors import GateError, RegistryError
+from penstock.gates import Check, Outcome, Verdict
 from penstock.hooks.workspace import WorkspaceHook
 from penstock.lineage.models import registered_versions
 from penstock.registry.deployments import repair, transition
@@ -20,7 +21,7 @@ from penstock.registry.stages import STAGE_TAG, Stage, stage_of
 from penstock.registry.turns import Superseded
 from penstock.spec.environment import Approval
 from penstock.training import mlflow_client
-from penstock.workspace import Connections
+from penstock.workspace import Connections, Lineage
 from tests.integration.shelf import AS_OF, Shelf, make_shelf
 
 __all__ = ["make_shelf"]
@@ -152,6 +153,11 @@ def test_a_request_that_waits_looks_again_until_it_is_not_wanted_or_its_time_is_
     shelf.move(2, Stage.STAGING, **AUTOMATIC)
     with pytest.raises(AirflowSkipException, match="displaced in Staging by version 2"):
         wake()
+    question = memory.pop("question")
+    task.compliance = task.comparison = Verdict("that", "it", (Check("well", Outcome.PASS, "it is"),)).to_dict()
+    with pytest.raises(AirflowSkipException, match="nobody is asked: .*displaced in Staging by version 2.*later as_of"):
+        task.execute(context)
+    memory["question"] = question
     memory["question"]["asked_at"] = to_text(now() - timedelta(hours=2))
     with pytest.raises(TaskDeferred) as looking:
         wake()
@@ -175,6 +181,10 @@ def test_neither_a_rollback_nor_what_was_in_production_before_ends_a_waiting_app
     assert settle_waiting(*about(shelf), 2, AS_OF) is None
     assert shelf.back().production == 3
     assert settle_waiting(*about(shelf), 2, AS_OF) is None
+    shelf.move(2, Stage.ARCHIVED, reason="no")
+    assert settle_waiting(*about(shelf), 2, AS_OF) is None, "its own run archived it, and a person cleared the task"
+    another = shelf.workspace.with_(lineage=Lineage(run="another"))
+    assert "is in Archived already" in str(settle_waiting(another, shelf.project, shelf.model, 2, AS_OF))
     MlflowClient().delete_model_version(shelf.registered.name, "2")
     assert "is no longer in the registry" in str(settle_waiting(*about(shelf), 2, AS_OF))
 

@@ -18,6 +18,7 @@ from penstock.gates import Check, Outcome, Verdict
 from penstock.lakehouse.small_tables import read_arrow
 from penstock.registry.audit import AuditLog
 from penstock.registry.comparison import compare_with_production
+from penstock.registry.deployments import transition
 from penstock.registry.methods import Pending
 from penstock.registry.promotion import (
     first_promotion_as_of,
@@ -26,7 +27,7 @@ from penstock.registry.promotion import (
     promised_metrics,
     promote,
 )
-from penstock.registry.stages import current_production
+from penstock.registry.stages import Stage, current_production
 from penstock.workspace import SessionKey
 from tests.integration.plant import FIRST, MODEL, SECOND, Plant, checks
 
@@ -298,6 +299,32 @@ def test_the_task_waits_deferred_and_runs_again_from_its_beginning(patient, stac
     answer = getattr(task, waiting.value.method_name)(context, event=None)
     assert answer["outcome"] == "pass"
     assert "shown" in pushed
+
+
+def test_one_that_waits_for_an_answer_ends_when_a_newer_one_has_taken_its_place(patient, monkeypatch):
+    from airflow.sdk.exceptions import AirflowSkipException, DownstreamTasksSkipped
+
+    from penstock.operators.candidates import most_at_once
+    from penstock.operators.promotion import AutomaticApprovalOperator, CompareWithProductionOperator
+
+    plant, move_clock = patient
+    older, newer, pushed = plant.add("second"), plant.add("second"), {}
+    own = SimpleNamespace(environment=plant.workspace.environment,
+                          model_spec=plant.workspace.project(plant.project).model(MODEL))  # fmt: skip
+    assert most_at_once(own) > 1, "its run holds up no other"
+    move_clock(SECOND)
+    for version in (older, newer):
+        transition(*plant.about, version, Stage.STAGING, "penstock (automatic)", "all checks passed", {}, SECOND)
+    about = {"project": plant.project, "model": MODEL, "root": plant.workspace.root, "model_version": older}
+    context = {"ti": SimpleNamespace(xcom_push=lambda key, value: pushed.update({key: value}))}
+    before = plant.state["deployments"]
+    with pytest.raises(DownstreamTasksSkipped):
+        CompareWithProductionOperator(task_id="c", **about).run(plant.workspace, SECOND, context)
+    assert f"version {older} is in Archived already" in pushed["stopped"]
+    assert f"displaced in Staging by version {newer}" in pushed["stopped"]
+    with pytest.raises(AirflowSkipException, match=f"displaced in Staging by version {newer}.* with a later as_of"):
+        AutomaticApprovalOperator(task_id="a", shown="", **about).run(plant.workspace, SECOND, context)
+    assert plant.state["deployments"] == before
 
 
 def test_a_service_that_does_not_answer_a_method_is_named_as_that(plant):

@@ -21,6 +21,7 @@ from penstock.hooks.workspace import WorkspaceHook
 from penstock.notifiers.notice import Notice, notify
 from penstock.operators.base import resolve_as_of
 from penstock.operators.links import page
+from penstock.operators.promotion import JUDGED_AGAIN
 from penstock.registry.approval import SHOWN, Answer, check_passed, record_answer, request_text
 from penstock.registry.notes import NoteKind
 from penstock.spec.environment import NotificationEvent
@@ -92,6 +93,8 @@ class HumanApprovalOperator(HITLOperator):
         if isinstance(question, dict) and question["max_tries"] == ti.max_tries:
             self.defer(trigger=AnswerTrigger(ti_id=str(ti.id)), method_name="after_a_try")
         self._may_ask(context)
+        if why := self._no_longer_wanted(context):
+            raise AirflowSkipException(f"nobody is asked: {why}. {JUDGED_AGAIN}")
         asked_at = now()
         self._ask(context, asked_at)
         assert self.response_timeout is not None  # __init__ gives it
@@ -139,9 +142,14 @@ class HumanApprovalOperator(HITLOperator):
         if self._time_left(context) <= timedelta(0):
             # an answer in the last seconds may lie there already
             self.defer(trigger=AnswerTrigger(ti_id=str(context["ti"].id)), method_name="after_the_end")
+        self._skip_if_not_wanted(context)
+        return self._wait(context)
+
+    def _skip_if_not_wanted(self, context: Context) -> None:
+        """Raises AirflowSkipException, and tells people, where nobody needs to answer any more."""
         why = self._no_longer_wanted(context)
         if why is None:
-            return self._wait(context)
+            return
         self._tell(
             context, NotificationEvent.APPROVAL_DECIDED,
             f"{self._subject(context).name} no longer waits for approval", why,
@@ -176,9 +184,10 @@ class HumanApprovalOperator(HITLOperator):
         self._tell(context, NotificationEvent.APPROVAL_WANTED, f"{subject.name} still waits for approval", why)
 
     def _ask_again(self, context: Context) -> Any:
-        """The same question, for what is left of its time."""
+        """The same question, for what is left of its time, if an answer is wanted still."""
         if self._time_left(context) <= timedelta(0):
             return self._expired(context)
+        self._skip_if_not_wanted(context)
         self._ask(context, now())
         return self._wait(context)
 

@@ -20,11 +20,13 @@ _WAITING_AT_ONCE = 16
 
 
 def most_at_once(scope: "Scope") -> int:
-    """How many promotions of a model may run at once: where people approve, newer ones must pass those that wait.
+    """How many promotions of a model may run at once: where people approve, or a method of the project's own may take
+    some windows to answer, newer ones must pass those that wait.
 
     What keeps them in order is not this number but `penstock.registry.queue`.
     """
-    return _WAITING_AT_ONCE if scope.environment.approval.mode is ApprovalMode.HUMAN else 1
+    may_wait = any("." in method for method in scope.model_spec.promotion.methods)
+    return _WAITING_AT_ONCE if may_wait or scope.environment.approval.mode is ApprovalMode.HUMAN else 1
 
 
 class AdmitCandidateOperator(VersionOperator):

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 APPROVE, EXPIRED = "Approve", "Expired"
 AUTOMATIC, EXPIRY = "penstock (automatic)", "penstock (expired)"
+JUDGED_AGAIN = "To have it judged again, run model_promotion for it with a later as_of"
 
 
 class VersionOperator(ModelOperator):
@@ -101,7 +102,8 @@ class MoveToStagingOperator(VersionOperator):
 class CompareWithProductionOperator(VersionOperator, AskAgainOperator):
     """The candidate against production and the heuristic, by the methods of `promotion`. XCom: verdict, shown.
 
-    A method that has no answer yet makes the task wait, deferred: no worker is held meanwhile.
+    A method that has no answer yet makes the task wait, deferred: no worker is held meanwhile. A version that is no
+    candidate any more by then (a newer one superseded it, say) ends the run here.
     """
 
     def run(self, workspace: Workspace, as_of: datetime, context: Context) -> Any:
@@ -111,11 +113,14 @@ class CompareWithProductionOperator(VersionOperator, AskAgainOperator):
         from penstock.registry.deciding import fingerprint
         from penstock.registry.methods import Pending
         from penstock.registry.promotion import reject
+        from penstock.registry.queue import settle_waiting
 
         version = self.version(workspace, context)
         rule = fingerprint(workspace, self.project, self.model)  # before: a change during the comparison shows, too
         verdict = compare_with_production(workspace, self.project, self.model, version, as_of)
         if isinstance(verdict, Pending):
+            if why := settle_waiting(workspace, self.project, self.model, version, as_of):
+                stop_here(self, context, why)
             self.wait(f"version {version} is still compared: {verdict.sentence}", verdict.ask_again_after)
             return None
         decided_upon = replace(shown(workspace, self.project, self.model, verdict.to_dict()), spec=rule)
@@ -140,15 +145,21 @@ class AutomaticApprovalOperator(VersionOperator):
         self.shown = shown
 
     def run(self, workspace: Workspace, as_of: datetime, context: Context) -> Any:
-        """Answers what a human would have; stops where a freeze or a rollback holds the version back.
+        """Answers what a human would have; stops where a freeze or a rollback holds the version back. Skipped for a
+        version that was archived meanwhile.
 
         A version that needs an adoption goes in by the decision of the person who adopted it.
         """
         from penstock.registry.adoption import adoption_of
         from penstock.registry.holds import check_may_promote
+        from penstock.registry.queue import settle_waiting
+        from penstock.registry.stages import current_production
 
         version = self.version(workspace, context)
         check_may_promote(workspace, self.project, self.model, version)
+        why = settle_waiting(workspace, self.project, self.model, version, as_of)
+        if why and current_production(workspace, self.project, self.model) != version:
+            raise AirflowSkipException(f"{why}. {JUDGED_AGAIN}")
         adopted = adoption_of(workspace, self.project, self.model, version, as_of)
         user = {"name": adopted.decided_by, "id": adopted.decided_by} if adopted else None
         reason = f"adopted: {adopted.reason}" if adopted else "all gates passed"
@@ -176,9 +187,11 @@ class PromoteOperator(VersionOperator):
         self.approval = approval
 
     def run(self, workspace: Workspace, as_of: datetime, context: Context) -> Any:
-        """Calls penstock.registry.promotion.promote or reject."""
+        """Calls penstock.registry.promotion.promote or reject. Raises GateError where the version is not in production
+        after it: others came since this very promotion took place.
+        """
         from penstock.registry.approval import SHOWN
-        from penstock.registry.promotion import promote, reject
+        from penstock.registry.promotion import check_in_production, promote, reject
 
         version = self.version(workspace, context)
         option = self.approval["chosen_options"][0]
@@ -193,7 +206,8 @@ class PromoteOperator(VersionOperator):
         if option != APPROVE:
             reject(workspace, self.project, self.model, version, **decision)
             raise AirflowSkipException(f"version {version} was not let in by {decided_by}: {reason}")
-        promote(workspace, self.project, self.model, version, **decision, by_hand=False)
+        done = promote(workspace, self.project, self.model, version, **decision, by_hand=False)
+        check_in_production(done)
         for asset in self.outlets:
             emit(context, asset, as_of=to_text(as_of), model_version=version)
         return {"version": version, "stage": "Production", "decided_by": decided_by, "reason": reason}

@@ -11,6 +11,7 @@ from penstock.lakehouse.records import record
 from penstock.lakehouse.small_tables import as_utc, read, write_system_rows
 from penstock.lakehouse.system_tables import SystemTable
 from penstock.registry.audit import AuditLog, State
+from penstock.registry.history import since_rolled_back
 from penstock.registry.methods import ALL_ROWS, INFORMATIVE, Finding, Pending
 from penstock.registry.stages import Stage
 from penstock.workspace import Workspace
@@ -31,11 +32,15 @@ class Reference:
 def recorded_reference(
     workspace: Workspace, project: str, model: str, version: int, as_of: datetime
 ) -> Reference | None:
-    """What a comparison at this as_of was held against, once a decision has followed from it; else None."""
-    rows = AuditLog(workspace, project, model).read().rows
+    """What a comparison at this as_of was held against, once a decision has followed from it; else None.
+
+    A decision before a rollback of the version no longer counts: it is compared anew.
+    """
+    asked = AuditLog(workspace, project, model).read().rows
+    _, rows = since_rolled_back([row for row in asked if row.state in (State.PENDING, State.COMPLETED)], version)
     decided = any(
         row.version == version and row.as_of == as_of and row.to_stage in (Stage.PRODUCTION, Stage.ARCHIVED)
-        and row.group == row.transition_id and row.state in (State.PENDING, State.COMPLETED)
+        and row.group == row.transition_id
         for row in rows
     )  # fmt: skip
     path = workspace.addresses.find(f"{project}.{SystemTable.MODEL_COMPARISONS}")
@@ -49,6 +54,17 @@ def recorded_reference(
         return None
     production = found.production_version.iloc[-1]
     return Reference(None if production != production or production is None else int(production))
+
+
+def compared_metrics(workspace: Workspace, project: str, model: str, version: int, as_of: datetime) -> dict[str, float]:
+    """A candidate's metrics on all rows of its newest comparison up to as_of; empty where it was not compared."""
+    path = workspace.addresses.find(f"{project}.{SystemTable.MODEL_COMPARISONS}")
+    if path is None:
+        return {}
+    found = read(path, filters=[("model", "=", model), ("candidate_version", "=", version), ("slice", "=", ALL_ROWS)])
+    found = found[found.candidate_value.notna() & (found.as_of <= as_utc(as_of))]
+    newest = found[found.as_of == found.as_of.max()]
+    return {str(row.metric): float(row.candidate_value) for row in newest.itertuples()}
 
 
 def write_comparison(contest: "Contest", answers: "Mapping[str, Finding | Pending]") -> list[dict[str, Any]]:

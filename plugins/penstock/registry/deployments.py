@@ -5,14 +5,14 @@ was read and that no other transition of the model is pending: that row is the l
 and tags, and at last completes its rows. Killed anywhere, it is finished by whoever comes next (`settling`).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from penstock.clock import to_text
 from penstock.errors import GateError
 from penstock.registry.audit import Conflict, DeploymentRow, Snapshot, State
-from penstock.registry.history import ROLLS_BACK
+from penstock.registry.history import ROLLS_BACK, request_cause
 from penstock.registry.holds import raise_if_held
 from penstock.registry.settling import BY_HAND, Desk, Request, patience
 from penstock.registry.stages import ALIASES, Stage
@@ -71,10 +71,11 @@ def transition(
 ) -> Transition:  # fmt: skip
     """Moves a version to a stage, and the version that it displaces there to Archived.
 
-    Two requests with the same version, stage and `cause` (as_of by default) are one: the second answers
-    with the first's row, whatever has happened since. A version that is in the stage already stays, without
-    a new row. `plan` is noted in the row's evidence, under `transition`. With `expected_production`, the intent is
-    written only while that version is in production: on the very state of the audit that it is committed on.
+    Two requests with the same version, stage and `cause` are one: the second answers with the first's row, whatever has
+    happened since. The cause is as_of by default; after a rollback of the version a request is another one. A version
+    that is in the stage already stays, without a new row. `plan` is noted in the row's evidence, under `transition`.
+    With `expected_production`, the intent is written only while that version is in production: on the very state of
+    the audit that it is committed on.
 
     Raises RegistryError for an unknown version; Superseded (or, for a person's decision, GateError) for a
     candidate whose place a newer one has taken; GateError for the Production version that would leave its
@@ -84,13 +85,16 @@ def transition(
     does not answer, or other transitions keep the model busy: the same call mends that later.
     """
     stage = Stage(to_stage)
-    request = Request(version, stage, decided_by, reason, evidence or {}, as_of, cause or to_text(as_of))
     desk = Desk(workspace, project, model, as_of)
     desk.registered.version(version)
-    identifier = request.transition_id(model)
+    said = cause or request_cause(desk.log.read().completed, version, as_of)
+    request = Request(version, stage, decided_by, reason, evidence or {}, as_of, said)
     committed = False
     for _ in patience(desk.registered.name):
-        snapshot = desk.settle(own=identifier)
+        snapshot = desk.settle(own=request.transition_id(model))
+        if not committed and cause is None:  # what was pending may have been the version's rollback
+            request = replace(request, cause=request_cause(snapshot.completed, version, as_of))
+        identifier = request.transition_id(model)
         row = snapshot.find(identifier)
         if row is not None and row.state is not State.ABANDONED:
             return _answer(project, row, snapshot, repeated=not committed)

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from datetime import datetime
 
+from penstock.clock import to_text
 from penstock.errors import RegistryError
 from penstock.profiles import Profile
 from penstock.registry.audit import AuditLog, DeploymentRow
@@ -39,6 +40,21 @@ def production_stack(rows: Sequence[DeploymentRow]) -> list[int]:
             stack.remove(row.version)
         stack.append(row.version)
     return stack
+
+
+def since_rolled_back(rows: Sequence[DeploymentRow], version: int) -> tuple[int, Sequence[DeploymentRow]]:
+    """How often a version was rolled back, and the completed transitions since the last time (all, where never)."""
+    places = [place for place, row in enumerate(rows) if row.plan.get(ROLLS_BACK) == version]
+    return len(places), rows[places[-1] + 1 :] if places else rows
+
+
+def request_cause(rows: Sequence[DeploymentRow], version: int, as_of: datetime) -> str:
+    """What tells requests for one stage of a version apart: as_of, and how often the version was rolled back before.
+
+    So the same request again is the same; but one after a rollback is another, which its gates and holds judge anew.
+    """
+    times, _ = since_rolled_back(rows, version)
+    return to_text(as_of) if times == 0 else f"{to_text(as_of)} after rollback {times}"
 
 
 def first_promotion_as_of(workspace: Workspace, project: str, model: str) -> datetime | None:

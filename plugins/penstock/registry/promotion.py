@@ -10,6 +10,7 @@ from penstock.gates import Verdict
 from penstock.registry.approval import check_passed, check_shown
 from penstock.registry.audit import AuditLog, Conflict, State
 from penstock.registry.client import RegisteredModel, registered_name
+from penstock.registry.comparison_rows import compared_metrics
 from penstock.registry.deployments import Expected, Transition, named, repair, transition
 from penstock.registry.history import (
     PROMISED,
@@ -18,6 +19,7 @@ from penstock.registry.history import (
     latest_production_row,
     production_since,
     promised_metrics,
+    request_cause,
 )
 from penstock.registry.rolling_back import rollback
 from penstock.registry.settling import patience
@@ -82,7 +84,8 @@ def promote(
     workspace: Workspace, project: str, model: str, version: int, decided_by: str, reason: str,
     evidence: dict[str, Any], as_of: datetime, *, cause: str | None = None, by_hand: bool = True,
 ) -> Transition:  # fmt: skip
-    """To Production, with the hold-out metrics of the version as what is promised; the former one is archived.
+    """To Production, with the hold-out metrics of the version (those of its comparison, where its run has none) as what
+    is promised; the former one is archived.
 
     `evidence` is a comparison's verdict, or a dictionary that has it under `comparison`. `cause` tells
     requests of one version at one as_of apart (such as one more after a rollback). `by_hand`: the caller answers
@@ -93,18 +96,32 @@ def promote(
     candidate was compared with, where the declared rule or the verdict is no longer what was decided upon, and
     what `transition` raises.
     """
-    identifier = f"{model}/{version}/Production/{cause or to_text(as_of)}"
-    row = AuditLog(workspace, project, model).read().find(identifier)
+    snapshot = AuditLog(workspace, project, model).read()
+    asked = cause or request_cause(snapshot.completed, version, as_of)
+    row = snapshot.find(f"{model}/{version}/{Stage.PRODUCTION}/{asked}")
     if row is None or row.state is State.ABANDONED:  # else it has been decided, and is under way or done
         if not by_hand:
             check_passed(f"{registered_name(project, model)} version {version}", evidence)
         check_shown(workspace, project, model, version, evidence, by_hand=by_hand)
     registered = RegisteredModel(workspace, project, model)
-    evidence = {**evidence, PROMISED: hold_out_metrics(registered, version)}
+    promised = hold_out_metrics(registered, version) or compared_metrics(workspace, project, model, version, as_of)
+    evidence = {**evidence, PROMISED: promised}
     return transition(
         workspace, project, model, version, Stage.PRODUCTION, decided_by, reason, evidence, as_of, cause=cause,
         expected_production=_reference(version, evidence),
     )  # fmt: skip
+
+
+def check_in_production(done: Transition) -> None:
+    """Raises GateError where a promotion that is asked for again took place before, and others came since."""
+    if done.production == done.version:
+        return
+    raise GateError(
+        f"{registered_name(done.project, done.model)} version {done.version} is not in production: this promotion took "
+        f"place before (as of {done.as_of}, by {done.decided_by}: {done.reason}), and production is "
+        f"{named(done.production)} since. Nothing was changed. To let it in once more, run model_promotion for it with "
+        "a later as_of"
+    )
 
 
 def reject(
@@ -148,5 +165,5 @@ def _reference(version: int, evidence: dict[str, Any]) -> Expected | None:
     reference = found[0][REFERENCE]
     return Expected(
         reference, f"version {version} was compared with {named(reference)}",
-        "compare again (run model_promotion for it once more)",
+        "compare again (run model_promotion for it with a later as_of)",
     )  # fmt: skip

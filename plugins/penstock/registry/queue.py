@@ -10,7 +10,7 @@ from datetime import datetime
 
 from penstock.clock import parse_as_of, to_text
 from penstock.errors import ClockError
-from penstock.registry.audit import AuditLog, Snapshot
+from penstock.registry.audit import AuditLog, DeploymentRow, Snapshot
 from penstock.registry.client import RegisteredModel
 from penstock.registry.deployments import repair, transition
 from penstock.registry.history import ROLLS_BACK, production_rows
@@ -80,7 +80,8 @@ def settle_waiting(workspace: Workspace, project: str, model: str, version: int,
     """Why nobody needs to decide any more upon a version that waits for approval; None where somebody does.
 
     What an event would have said, found again by the audit, after a repair: the version is archived, in production or
-    deleted by now. A waiting one that is older than a version which came to production since is archived by this.
+    deleted by now. A waiting one that is older than a version which came to production since is archived by this. One
+    that this very run archived by its own gate or answer is decided upon again where a person clears the task.
     """
     repair(workspace, project, model, as_of)
     registered = RegisteredModel(workspace, project, model)
@@ -89,14 +90,20 @@ def settle_waiting(workspace: Workspace, project: str, model: str, version: int,
         return f"{name} is no longer in the registry"
     snapshot = AuditLog(workspace, project, model).read()
     stage = snapshot.stage(version)
-    if stage not in LIVE:
-        latest = snapshot.latest(version)
+    latest = snapshot.latest(version) if stage not in LIVE else None
+    if latest is not None and not _decided_by_run(latest, workspace.lineage.run):
         return f"{name} is in {stage} already, by {latest.decided_by}: {latest.reason}"
     newer = _promoted_since(snapshot, version)
     if newer is None:
         return None
     _archive(workspace, project, model, version, newer, as_of, "came to production meanwhile")
     return f"{name} was superseded by version {newer}, which came to production meanwhile"
+
+
+def _decided_by_run(row: DeploymentRow, run: str) -> bool:
+    """Whether a run archived a version for its own sake, not for that of another version."""
+    own = row.group == row.transition_id and SUPERSEDED_BY not in row.plan
+    return own and row.to_stage is Stage.ARCHIVED and row.run == run
 
 
 def _promoted_since(snapshot: Snapshot, version: int) -> int | None:
