@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import mlflow
 import pytest
 import yaml
 from click.testing import Result
@@ -13,6 +14,8 @@ from penstock.clock import to_text
 from penstock.registry.audit import AuditLog
 from penstock.registry.promotion import promised_metrics
 from penstock.registry.stages import Stage, current_production, stage_of
+from penstock.training import ScoringError, scoring
+from penstock.training.scoring import load_scorer
 from penstock.workspace import SessionKey, Workspace
 from tests.integration.plant import MODEL, SECOND, Plant
 
@@ -80,7 +83,17 @@ def test_refused_in_staging_and_let_in_once_a_person_has_adopted_it(plant: Plant
     row = AuditLog(*plant.about).read().latest(version)
     assert (row.to_stage, row.decided_by, row.reason) == (Stage.PRODUCTION, "Ann", "adopted: cost a month")
     assert plant.registered.version(version).tags["penstock.origin"] == "adopted by Ann"
-    assert promised_metrics(*plant.about, version) is not None
+    promised = promised_metrics(*plant.about, version)  # its run has no metrics, but the comparison has
+    compared = plant.comparisons().query("metric == 'log_loss' and slice == 'all'")
+    assert promised["log_loss"] == compared.candidate_value.iloc[-1] > 0
+
+    assert load_scorer(plant.workspace, name, version)
+    note = tmp_path / "NOTE.md"
+    note.write_text("Made somewhere else.")
+    mlflow.MlflowClient().log_artifact(plant.registered.version(version).run_id, str(note), "model")
+    scoring._load.cache_clear()  # as in the next process
+    with pytest.raises(ScoringError, match=f"version {version} is not loaded: .* not those that Ann adopted"):
+        load_scorer(plant.workspace, name, version)
 
 
 def test_where_people_approve_an_adopted_version_still_waits_for_them(plant: Plant, command, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from mlflow import MlflowClient
 
 from penstock.errors import GateError, ServiceError
 from penstock.gates import Outcome
@@ -33,7 +34,7 @@ from penstock.registry.stages import Stage, stage_of
 from penstock.spec.compliance import EnvironmentCompliance
 from penstock.spec.names import COMPLIANCE_CHECKS
 from penstock.training.errors import ScoringError
-from penstock.training.origins import write_origin
+from penstock.training.origins import UNCOMMITTED, write_origin
 from penstock.training.scoring import load_scorer_from
 from penstock.workspace import Connections
 from tests.integration.plant import FIRST, MODEL, SECOND, checks
@@ -381,7 +382,11 @@ def test_where_it_comes_from_blocks_outside_of_dev_until_a_person_adopts_it(plan
 @pytest.mark.parametrize(
     ("code", "reviewed", "said"),
     [
-        ("c0ffee" * 6 + "c0ff-dirty", "main", "from a working tree with uncommitted changes"),
+        (
+            "c0ffee" * 6 + "c0ff-dirty",
+            "main",
+            "from a working tree with uncommitted changes of plugins/loss.py (c0ffee",
+        ),
         ("c0ffee" * 6 + "c0ff", None, "is on none of the reviewed branches main"),
         (None, None, "the code that trained it is not in Git"),
     ],
@@ -392,8 +397,12 @@ def test_a_dirty_tree_and_an_unreviewed_commit_are_marked(plant, code, reviewed,
     with open_subject(*plant.about, version, SECOND) as subject:
         row = subject.provenance.trained
         write_origin(plant.workspace, plant.project, replace(row, code=code, reviewed_on=reviewed))
-    with open_subject(*plant.about, version, SECOND) as subject:
-        answer = CHECKS["origin"].function(subject)
+    MlflowClient().set_tag(row.run_id, UNCOMMITTED, "plugins/loss.py")
+    try:
+        with open_subject(*plant.about, version, SECOND) as subject:
+            answer = CHECKS["origin"].function(subject)
+    finally:
+        MlflowClient().delete_tag(row.run_id, UNCOMMITTED)
     assert answer.outcome is Outcome.FAIL
     assert said in answer.detail
     assert "its run's tag penstock.code is" in answer.detail, "the run says something else"

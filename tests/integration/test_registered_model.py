@@ -14,7 +14,7 @@ from mlflow.artifacts import download_artifacts
 
 from penstock.clock import parse_as_of
 from penstock.spec.functions import load_function
-from penstock.training import ScoringError, TrainingError
+from penstock.training import ScoringError, TrainingError, scoring
 from penstock.training.evaluate import evaluate_model
 from penstock.training.explain import explain_model
 from penstock.training.origins import read_origins
@@ -138,6 +138,24 @@ def test_files_that_were_exchanged_after_training_are_not_registered(shop, tmp_p
     with pytest.raises(TrainingError, match=rf"are not those that run {found.run_id} of {PROJECT}.late wrote"):
         register_model(*about, found.run_id)
     assert read_origins(shop, PROJECT, "late", run_id=found.run_id) == written
+
+
+def test_files_of_a_version_that_were_exchanged_later_score_nothing(shop, registered, tmp_path):
+    about = shop.with_(lineage=Lineage(run="exchanged later")), PROJECT, "late"
+    found = train_model(*about, training_set(shop, "late"))
+    client, name, model_id = MlflowClient(), registered.name, found.model_uri.removeprefix("models:/")
+    version = client.create_model_version(name, found.model_uri, run_id=found.run_id, model_id=model_id).version
+    try:
+        assert load_scorer(shop, name, version)
+        _exchange_a_file(found, tmp_path)
+        scoring._load.cache_clear()  # as in the next process
+        with pytest.raises(ScoringError, match=rf"version {version} is not loaded: .* not those that training wrote "):
+            load_scorer(shop, name, version)
+        client.set_registered_model_alias(name, "odd", version)
+        with pytest.raises(ScoringError, match=rf"penstock rollback {name} --reason WHY"):
+            load_scorer_from(shop, f"models:/{name}@odd")
+    finally:
+        client.delete_model_version(name, version)
 
 
 def test_a_run_whose_files_nobody_noted_is_trained_again(shop):

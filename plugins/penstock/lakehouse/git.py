@@ -1,4 +1,4 @@
-"""Which branches hold a commit: whether code was reviewed, as far as Git knows here."""
+"""What Git knows of the code here: which branches hold a commit (whether it was reviewed), and what no commit holds."""
 
 import hashlib
 import io
@@ -7,11 +7,14 @@ import subprocess
 import tarfile
 from collections.abc import Collection, Sequence
 from fnmatch import fnmatchcase
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 CODE = frozenset({".py"})
 CODE_AND_DECLARATIONS = CODE | {".sql", ".yaml", ".yml"}
 BRANCH_VARIABLE = "PENSTOCK_CODE_BRANCH"
+_DECIDES = CODE_AND_DECLARATIONS | {".toml", ".cfg", ".sh"}
+_ASIDE = frozenset({"docs", "tests", "benchmarks", ".github", ".penstock", ".venv"})
+"""Folders at the top of a repository in which nothing decides what a model becomes."""
 
 
 def reviewed_on(folder: Path, code: str | None, patterns: Sequence[str]) -> tuple[str, ...] | None:
@@ -33,6 +36,28 @@ def reviewed_on(folder: Path, code: str | None, patterns: Sequence[str]) -> tupl
     on_a_remote = {_branch(name) for name in existing}
     found = {_branch(name) for name in holding if name.startswith("refs/remotes/") or _branch(name) not in on_a_remote}
     return tuple(sorted(name for name in found if any(fnmatchcase(name, pattern) for pattern in patterns)))
+
+
+def uncommitted(folder: Path) -> tuple[str, ...]:
+    """The files with changes that no commit holds, new ones too, which may decide what a project's models become.
+
+    Of the project's own folder any file counts; of the rest of its repository (the library, SQL of other projects,
+    DAGs, requirements) code and declarations do, but for docs, tests and what Git ignores. Paths are from the
+    repository's top. Empty outside Git.
+    """
+    prefix = _git(folder, "rev-parse", "--show-prefix")
+    if prefix.returncode:
+        return ()
+    own = prefix.stdout.strip()
+    told = _git(folder, "status", "--porcelain", "-z", "--untracked-files=all", "--no-renames", "--", ":/").stdout
+    names = [entry[3:] for entry in told.split("\0") if entry]
+    return tuple(sorted(name for name in names if name.startswith(own) or _decides(name)))
+
+
+def _decides(name: str) -> bool:
+    path = PurePosixPath(name)
+    aside = len(path.parts) > 1 and path.parts[0] in _ASIDE
+    return not aside and (path.suffix in _DECIDES or path.name.startswith("requirements"))
 
 
 def project_digest(folder: Path, suffixes: Collection[str] = CODE_AND_DECLARATIONS) -> str:

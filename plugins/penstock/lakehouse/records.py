@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import penstock
 from penstock.clock import parse_as_of, to_text
 from penstock.errors import TableError
+from penstock.lakehouse.git import uncommitted
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
@@ -92,7 +93,7 @@ def record(
 
 
 def code_version(folder: Path) -> str | None:
-    """The Git commit of a folder, with `-dirty` where it has uncommitted changes.
+    """The Git commit of a project's folder, with `-dirty` where it or code that it rests on has uncommitted changes.
 
     Asked anew each time: in a notebook, files change while the process lives. Outside Git (in an image)
     PENSTOCK_CODE_VERSION; None where that is not set either.
@@ -104,8 +105,7 @@ def code_version(folder: Path) -> str | None:
     head = git("rev-parse", "HEAD")
     if head.returncode:
         return os.environ.get("PENSTOCK_CODE_VERSION") or None
-    dirty = git("status", "--porcelain", "--", ".").stdout.strip()
-    return head.stdout.strip() + ("-dirty" if dirty else "")
+    return head.stdout.strip() + ("-dirty" if uncommitted(folder) else "")
 
 
 def version_of(path: str, commit: CommitRecord) -> int:

@@ -214,6 +214,7 @@ SYSTEM_TABLES: dict[SystemTable, TableDefinition] = {
             "decided_by": _T.STRING,
             "reason": _T.STRING,
             "trusts_pickle": _T.BOOLEAN,
+            "version": _T.INT,
             **_WHEN,
             "recorded_at": _T.TIMESTAMP,
             "run": _T.STRING,

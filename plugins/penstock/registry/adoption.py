@@ -36,7 +36,7 @@ def adopt_version(
         adopted = Origin(
             model=model, digest=subject.files.digest, kind=OriginKind.ADOPTED, as_of=as_of,
             run_id=subject.registered.run_id(subject.version), decided_by=decided_by, reason=reason,
-            trusts_pickle=trust_pickle,
+            trusts_pickle=trust_pickle, version=version,
         )  # fmt: skip
         write_origin(workspace, project, adopted)
         _note(workspace, project, version, adopted)

@@ -20,6 +20,7 @@ from penstock.training.errors import TrainingError
 from penstock.training.feature_columns import ENTITY, FeatureColumns, columns_of_frame
 from penstock.training.feature_spec import spec_values
 from penstock.training.model_files import EXAMPLE_ROWS, ModelParts, log_native_model
+from penstock.training.origins import NOT_IN_GIT, uncommitted_tag
 from penstock.training.register import RegisteredVersion
 from penstock.training.run_inputs import log_inputs
 from penstock.training.runs import experiment_id, to_json, tracking
@@ -174,10 +175,11 @@ def _register(client: "MlflowClient", training_set: GivenTrainingSet, name: str,
 
 def _tags(training_set: GivenTrainingSet, name: str) -> dict[str, str]:
     kept, workspace = training_set.record, training_set.workspace
+    folder = workspace.project(training_set.project).folder
     return {
         "penstock.project": training_set.project, "penstock.model": name.rpartition(".")[2],
         "penstock.as_of": kept.as_of, "penstock.trained_until": kept.last_prediction_time,
-        "penstock.code": code_version(workspace.project(training_set.project).folder) or "not in Git",
+        "penstock.code": code_version(folder) or NOT_IN_GIT, **uncommitted_tag(folder),
         "penstock.library": penstock.__version__, "penstock.run": workspace.lineage.run,
         "penstock.inputs": json.dumps(kept.inputs, sort_keys=True),
         "penstock.training_set": f"{kept.table}@{kept.version}",

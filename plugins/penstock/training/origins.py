@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from penstock.clock import now
-from penstock.lakehouse.git import reviewed_on
+from penstock.gates import some
+from penstock.lakehouse.git import reviewed_on, uncommitted
 from penstock.lakehouse.records import record
 from penstock.lakehouse.system_tables import SystemTable
 from penstock.training.errors import TrainingError
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from penstock.training.trained_model import TrainedModel
 
 NOT_IN_GIT = "not in Git"
+UNCOMMITTED = "penstock.uncommitted"
 
 
 class OriginKind(StrEnum):
@@ -39,8 +41,8 @@ class Origin:
     """A row of `model_origins`.
 
     digest: of the model's files. code: the commit (with `-dirty`), None outside Git. reviewed_on: the branches that
-    held it, separated by commas. decided_by, reason: of an adoption. trusts_pickle: whether the person vouches for
-    files that run code when they are loaded.
+    held it, separated by commas. decided_by, reason, version: of an adoption. trusts_pickle: whether the person vouches
+    for files that run code when they are loaded.
     """
 
     model: str
@@ -53,6 +55,7 @@ class Origin:
     decided_by: str | None = None
     reason: str | None = None
     trusts_pickle: bool = False
+    version: int | None = None
 
 
 def trained_origin(trained: "TrainedModel", digest: str, tags: Mapping[str, str]) -> Origin:
@@ -83,6 +86,20 @@ def check_as_trained(workspace: Workspace, trained: "TrainedModel") -> None:
         )
 
 
+def exchanged(origins: Sequence[Origin], digest: str, version: int, run_id: str | None) -> str | None:
+    """Whose files a version's should be, where they are others: those that its run's training wrote, or that a person
+    adopted as this version; None where they are, or where nothing is known of the version.
+    """
+    if any(found.digest == digest for found in origins):
+        return None
+    for found in origins:
+        if found.kind is OriginKind.ADOPTED and found.version == version:
+            return f"{found.decided_by} adopted"
+        if found.kind is OriginKind.TRAINED and run_id is not None and found.run_id == run_id:
+            return f"training wrote (run {run_id})"
+    return None
+
+
 def voucher(origins: Sequence[Origin]) -> str | None:
     """Why files of these origins may be loaded although that runs code; None where they may not."""
     for found in origins:
@@ -98,6 +115,12 @@ def origin_tags(workspace: Workspace, folder: Path, code: str | None) -> dict[st
     """The tags of a run that say in which environment it ran, and which of its branches hold the commit."""
     branches = reviewed_on(folder, code, workspace.environment.code.branches)
     return {"penstock.environment": workspace.environment.name, "penstock.reviewed_on": ", ".join(branches or ())}
+
+
+def uncommitted_tag(folder: Path) -> dict[str, str]:
+    """The tag that names the files with uncommitted changes; none where the working tree is clean."""
+    names = uncommitted(folder)
+    return {UNCOMMITTED: some(list(names))} if names else {}
 
 
 def write_origin(workspace: Workspace, project: str, origin: Origin) -> None:
@@ -126,7 +149,7 @@ def read_origins(
     rows = read_arrow(path, filters=[(name, "=", value) for name, value in wanted.items() if value is not None])
     names = Origin.__dataclass_fields__
     return [
-        Origin(**{**{name: row[name] for name in names}, "kind": OriginKind(row["kind"]),
+        Origin(**{**{name: row.get(name) for name in names}, "kind": OriginKind(row["kind"]),
                   "trusts_pickle": bool(row["trusts_pickle"])})
         for row in rows.to_pylist()
     ]  # fmt: skip

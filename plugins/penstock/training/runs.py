@@ -21,7 +21,7 @@ from penstock.training.blocks import Split
 from penstock.training.errors import TrainingError
 from penstock.training.loading import recorded_rows, where_it_lies
 from penstock.training.mlflow_client import every, outages
-from penstock.training.origins import NOT_IN_GIT, origin_tags
+from penstock.training.origins import NOT_IN_GIT, origin_tags, uncommitted_tag
 from penstock.training.scoring import Scorer, load_scorer_from
 from penstock.training.trained_model import FILE_NAME, TrainedModel
 from penstock.workspace import Workspace
@@ -124,6 +124,7 @@ def lineage_tags(
         "penstock.as_of": training_set.as_of,
         "penstock.trained_until": trained_until,
         "penstock.code": code or NOT_IN_GIT,
+        **uncommitted_tag(project.folder),
         **origin_tags(workspace, project.folder, code),
         "penstock.library": penstock.__version__,
         "penstock.run": workspace.lineage.run,

@@ -1,11 +1,13 @@
 """Asks a registered model: raw feature columns in, predictions out.
 
-Every model that Penstock asks in a process of its own is loaded here, and nowhere else: so this is where files that
-would run code are held against their origin.
+Every model that Penstock asks in a process of its own is loaded here, and nowhere else: so this is where a version's
+files are held against those that training wrote or a person adopted, and files that would run code against their
+origin.
 """
 
 import re
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +22,7 @@ from penstock.training.errors import ScoringError
 from penstock.training.feature_columns import FeatureColumns
 from penstock.training.mlflow_client import outages
 from penstock.training.model_folder import ModelFiles, Unusable
-from penstock.training.origins import read_origins, voucher
+from penstock.training.origins import Origin, exchanged, read_origins, voucher
 from penstock.training.predictors import predict
 from penstock.training.serialisation import as_data, runs_code
 from penstock.training.spark_ml import FLAVOR as SPARK
@@ -30,6 +32,7 @@ from penstock.workspace import Workspace
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
+    from mlflow import MlflowClient
 
 _SCHEMES = ("models:/", "runs:/")
 _REGISTERED = re.compile(r"models:/(?P<project>[A-Za-z_]\w*)\.(?P<model>\w+)[/@](?P<which>[^/]+)")
@@ -125,23 +128,26 @@ def _load(workspace: Workspace, model_uri: str) -> Scorer:
 
 
 def _check_origin(workspace: Workspace, files: ModelFiles) -> bool:
-    """Whether the files run code and somebody vouches for them. Raises ScoringError where they would run code that
-    nobody here knows, Unusable for odd files.
+    """Whether the files run code and somebody vouches for them. Raises ScoringError for a version whose files were
+    exchanged, and for files that would run code that nobody here knows; Unusable for odd files.
 
-    Formats that are data only need no origin. Of others the digest must stand in this environment's `model_origins`,
-    as made by its training or as vouched for by a person. Which project's table counts says the registered name, not
-    what the files say about themselves.
+    A version of a run of this environment's training, or that a person adopted, is loaded from the very files whose
+    digest stands in `model_origins`. Others in formats that are data only need no origin. Of those that run code the
+    digest must stand there, as made by training or as vouched for by a person. Which project's table counts says the
+    registered name, not what the files say about themselves.
     """
     reasons = runs_code(files)
-    if not reasons:
-        return False
     named = _REGISTERED.fullmatch(files.uri)
     project, model = (named["project"], named["model"]) if named else _said_name(files)
     try:
-        origins = read_origins(workspace, project, model, digest=files.digest)
+        origins = read_origins(workspace, project, model) if named or reasons else ()
     except TableError:  # no name of a project
         origins = ()
-    if voucher(origins) is None:
+    if named and origins:
+        _check_unchanged(workspace, files, origins, f"{project}.{model}", named["which"])
+    if not reasons:
+        return False
+    if voucher([found for found in origins if found.digest == files.digest]) is None:
         version = named["which"] if named else "VERSION"
         raise ScoringError(
             f"{files.uri} is not loaded: {'; '.join(reasons)}, and nothing in {project}.model_origins vouches for its "
@@ -150,6 +156,39 @@ def _check_origin(workspace: Workspace, files: ModelFiles) -> bool:
             f"penstock adopt {project}.{model} {version} --trust-pickle --reason WHY"
         )
     return True
+
+
+def _check_unchanged(workspace: Workspace, files: ModelFiles, origins: Sequence[Origin], name: str, which: str) -> None:
+    """Raises ScoringError where a registered version's files are not those that were trained or adopted as it."""
+    from mlflow import MlflowClient
+
+    connections = workspace.resolved
+    client = MlflowClient(connections.mlflow_uri, connections.registry_uri or connections.mlflow_uri)
+    with outages(connections.mlflow_uri):
+        found = (
+            client.get_model_version(name, which) if which.isdecimal() else
+            client.get_model_version_by_alias(name, which)
+        )  # fmt: skip
+        run_id = found.run_id or _run_of_model(client, found.model_id)
+    whose = exchanged(origins, files.digest, int(found.version), run_id)
+    if whose is not None:
+        raise ScoringError(
+            f"{name} version {found.version} is not loaded: its files (digest {files.digest[:12]}) are not those that "
+            f"{whose}: they were exchanged in MLflow's artifact store since. If it is in production, put the former "
+            f"version back: penstock rollback {name} --reason WHY. Then find out by whom, and train again; only who "
+            f"knows where the new files are from lets them in: penstock adopt {name} {found.version} --reason WHY"
+        )
+
+
+def _run_of_model(client: "MlflowClient", model_id: str | None) -> str | None:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return client.get_logged_model(model_id).source_run_id or None if model_id else None
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return None
+        raise
 
 
 def _said_name(files: ModelFiles) -> tuple[str, str]:

@@ -1,5 +1,6 @@
 """Where a version's files come from: what the lakehouse recorded of them, against the run that MLflow names."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ from penstock.registry.compliance.registered import check, failed, passed
 from penstock.spec.compliance import Severity
 from penstock.spec.loading import LoadedProject
 from penstock.training.model_folder import ModelFiles
-from penstock.training.origins import Origin, OriginKind, read_origins
+from penstock.training.origins import UNCOMMITTED, Origin, OriginKind, read_origins
 from penstock.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -67,15 +68,22 @@ def find_provenance(
     branches = reviewed_on(project.folder, trained.code, workspace.environment.code.branches)
     if branches is None:  # no repository here: as the run found it
         branches = tuple(name for name in (trained.reviewed_on or "").split(", ") if name)
-    problems = [*_code_problems(workspace, trained, branches), *_run_problems(workspace, registered, version, trained)]
+    tags = registered.run_tags(version)
+    problems = [
+        *_code_problems(workspace, trained, branches, tags or {}),
+        *_run_problems(workspace, registered.run_id(version), trained, tags),
+    ]
     return Provenance(trained, adopted, tuple(problems), branches)
 
 
-def _code_problems(workspace: Workspace, trained: Origin, branches: tuple[str, ...]) -> list[str]:
+def _code_problems(
+    workspace: Workspace, trained: Origin, branches: tuple[str, ...], tags: Mapping[str, str]
+) -> list[str]:
     if trained.code is None:
         return ["the code that trained it is not in Git"]
     if trained.code.endswith("-dirty"):
-        return [f"it was trained from a working tree with uncommitted changes ({trained.code[:12]}…-dirty)"]
+        named = f" of {tags[UNCOMMITTED]}" if tags.get(UNCOMMITTED) else ""
+        return [f"it was trained from a working tree with uncommitted changes{named} ({trained.code[:12]}…-dirty)"]
     wanted = workspace.environment.code.branches
     if wanted and not branches:
         return [f"its commit {trained.code[:12]} is on none of the reviewed branches {', '.join(wanted)}"]
@@ -83,13 +91,11 @@ def _code_problems(workspace: Workspace, trained: Origin, branches: tuple[str, .
 
 
 def _run_problems(
-    workspace: Workspace, registered: RegisteredModel, version: "ModelVersion", trained: Origin
+    workspace: Workspace, run_id: str | None, trained: Origin, tags: Mapping[str, str] | None
 ) -> list[str]:
     """What the MLflow run that the version names says otherwise than the lakehouse."""
-    run_id = registered.run_id(version)
     if run_id != trained.run_id:
         return [f"the version names the run {run_id}, but its files come from {trained.run_id}"]
-    tags = registered.run_tags(version)
     if tags is None:
         return [f"the run {run_id} that made it is gone from MLflow"]
     said = {
@@ -105,8 +111,9 @@ def _run_problems(
 @check("origin", in_dev=Severity.WARN)
 def check_origin(subject: "Subject") -> "Check":
     """Trained by this environment's pipeline from a reviewed commit: the digest of its files stands in
-    `model_origins`, its MLflow run agrees with that, its working tree was clean, and its commit is on one of the
-    environment's `code.branches` (by Git, or as the run recorded it where there is no repository). A version from
+    `model_origins`, its MLflow run agrees with that, its working tree was clean (the whole repository's code and
+    declarations, but for docs and tests), and its commit is on one of the environment's `code.branches` (by Git, or as
+    the run recorded it where there is no repository). A version from
     elsewhere, from a dirty tree or from an unreviewed commit passes only when a person adopts it: `penstock adopt`.
     """
     found = subject.provenance
