@@ -1,4 +1,4 @@
-"""What a model version is held against: the profile of its training data and what it promised."""
+"""What a model version's data is held against: the profile of its training data."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,11 +22,10 @@ class Training:
 
 @dataclass(frozen=True)
 class Baseline:
-    """A version's training profile, and the metrics on its hold-out, which are what it promised."""
+    """A version's training profile."""
 
     version: int
     profile: Profile
-    promised: dict[str, float]
 
 
 def training_of(workspace: Workspace, project: str, model: str, version: int) -> Training:
@@ -50,8 +49,7 @@ def load_baseline(workspace: Workspace, project: str, model: str, version: int) 
             "hold its predictions against. Run the profile step of its training again, or promote a version "
             "that has one"
         )
-    profile = Profile.from_json(text)
-    return Baseline(version, profile, promised=dict(profile.metrics) or registered.run_metrics(found))
+    return Baseline(version, Profile.from_json(text))
 
 
 def _moment(text: str | None) -> datetime | None:

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from penstock.errors import TableError
 from penstock.monitoring.baseline import Baseline, load_baseline
 from penstock.monitoring.drift import METHODS, Comparison, measures
 from penstock.monitoring.metric_rows import Distribution, Kind, Measurement, MetricRow
@@ -22,7 +23,7 @@ def measure_drift(workspace: Workspace, reference: WindowReference) -> Measureme
 
     Figures: for each feature its `missing_share` and its distance by the declared method; for the prediction
     its distance and its `mean`. Versions are measured apart. Fewer rows than `minimum_rows` give figures
-    without alerts, and a note.
+    without alerts, and a note; a version without a profile gives the note alone.
     """
     monitoring = workspace.project(reference.project).model(reference.model).monitoring
     parts = [_measure_version(workspace, reference, monitoring, version) for version in reference.window.versions]
@@ -37,7 +38,10 @@ def measure_drift(workspace: Workspace, reference: WindowReference) -> Measureme
 def _measure_version(
     workspace: Workspace, reference: WindowReference, monitoring: Monitoring, version: int
 ) -> Measurement:
-    baseline = load_baseline(workspace, reference.project, reference.model, version)
+    try:
+        baseline = load_baseline(workspace, reference.project, reference.model, version)
+    except TableError as error:  # a version from elsewhere: its quality is measured all the same
+        return Measurement(scope=[], rows=[], notes=[f"no drift is measured: {error}"])
     judge = _Judge(reference, monitoring, baseline)
     known = _columns_of(workspace, reference)
     watched = [name for name in baseline.profile.columns if name in known]

@@ -19,6 +19,7 @@ from penstock.registry.history import PROMISED, ROLLS_BACK, production_rows
 from penstock.registry.notes import Note, NoteKind
 from penstock.registry.rolling_back import rollback
 from penstock.registry.settling import patience
+from penstock.registry.stages import current_production
 from penstock.spec.model import Model
 from penstock.spec.promotion import FollowUp, FollowUpAction
 from penstock.workspace import Workspace
@@ -49,7 +50,8 @@ class _Outcome(StrEnum):
 class JudgedWindow:
     """One window of the new version: its end, and what its labels say of the promise.
 
-    without_value: metrics that were promised, and that the window has no value of.
+    without_value: metrics that were promised, and that the window has no value of. promised: whether there is any
+    promise to hold it to.
     """
 
     end: datetime
@@ -58,6 +60,7 @@ class JudgedWindow:
     rows: int
     labelled_rows: int
     without_value: tuple[str, ...] = ()
+    promised: bool = True
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,7 @@ class FollowUpReport:
     state: FollowUpState
     reason: str
     windows: tuple[JudgedWindow, ...]
-    production: int
+    production: int | None
     news: bool
 
     @property
@@ -82,7 +85,7 @@ def follow_up_promotion(workspace: Workspace, project: str, model: str, as_of: d
 
     Only windows known at as_of with enough labels count, and only after a promotion, not after a rollback.
     A window holds where every metric that was promised and has a rule has a value within its bound; where one fails or
-    is undefined in as many windows as the follow-up looks at, people are told.
+    is undefined in as many windows as the follow-up looks at, people are told; where nothing was promised, at once.
     Raises NothingToDo where no follow-up is declared, or the production version did not come by a promotion.
     """
     spec = workspace.project(project).model(model)
@@ -110,13 +113,9 @@ def _conclude(
     decided = sum(one.outcome != _Outcome.UNDECIDED for one in windows)
     if failed is None:
         done = decided >= rule.windows
-        blind = _without_value(windows)[: rule.windows]
-        if not done and len(blind) == rule.windows:
-            names = ", ".join(sorted({name for one in blind for name in one.without_value}))
-            reason = (
-                f"{about}: nobody knows whether it keeps its promise. {names} had no value in {len(blind)} windows: "
-                "monitoring's notes say why"
-            )
+        blind = _blind(windows, rule)
+        if not done and blind:
+            reason = f"{about}: nobody knows whether it keeps its promise. {_why_blind(blind)}"
             told = _Outcome.UNDECIDED in fresh
             return FollowUpReport(version, FollowUpState.UNDECIDED, reason, windows, version, told)
         reason = f"{about}: {decided} of {rule.windows} windows hold what was promised"
@@ -131,8 +130,10 @@ def _conclude(
             workspace, project, promotion.model, DECIDED_BY, reason, from_version=version, as_of=as_of
         )  # fmt: skip
     except (NothingToDo, GateError) as obstacle:
-        text = f"{reason}. It stays in production: {obstacle}"
-        return FollowUpReport(version, FollowUpState.FAILED, text, windows, version, news)
+        now_there = current_production(workspace, project, promotion.model)
+        stays = now_there == version
+        text = f"{reason}. It {'stays in production' if stays else 'was not rolled back'}: {obstacle}"
+        return FollowUpReport(version, FollowUpState.FAILED, text, windows, now_there, news)
     back = done_back.production or version
     text = f"{reason}. Version {back} is in production again"
     return FollowUpReport(version, FollowUpState.ROLLED_BACK, text, windows, back, news=True)
@@ -157,8 +158,18 @@ def _judge(
     return tuple(found)
 
 
-def _without_value(windows: tuple[JudgedWindow, ...]) -> list[JudgedWindow]:
-    return [one for one in windows if one.without_value]
+def _blind(windows: tuple[JudgedWindow, ...], rule: FollowUp) -> list[JudgedWindow]:
+    """Windows of which nobody will know: the first without a promise, or as many without a value as are looked at."""
+    unpromised = [one for one in windows if not one.promised]
+    without_value = [one for one in windows if one.without_value]
+    return unpromised[:1] or (without_value[: rule.windows] if len(without_value) >= rule.windows else [])
+
+
+def _why_blind(blind: list[JudgedWindow]) -> str:
+    if not blind[0].promised:
+        return blind[0].detail
+    names = ", ".join(sorted({name for one in blind for name in one.without_value}))
+    return f"{names} had no value in {len(blind)} windows: monitoring's notes say why"
 
 
 def _judge_window(spec: Model, rule: FollowUp, promised: set[str], end: datetime, rows: "pd.DataFrame") -> JudgedWindow:
@@ -184,8 +195,11 @@ def _judge_window(spec: Model, rule: FollowUp, promised: set[str], end: datetime
         detail = f"{', '.join(without)} was promised, and has no value in this window"
         return JudgedWindow(end, _Outcome.UNDECIDED, detail, total, labelled, tuple(without))
     if judged["threshold"].notna().sum() == 0:
-        detail = f"nothing was promised of {', '.join(sorted(ruled))}"
-        return JudgedWindow(end, _Outcome.UNDECIDED, detail, total, labelled)
+        detail = (
+            f"nothing was promised of {', '.join(sorted(ruled))}: neither the version's training run nor its "
+            "comparison has such a metric. Watch the figures yourself, or promote a version that was evaluated"
+        )
+        return JudgedWindow(end, _Outcome.UNDECIDED, detail, total, labelled, promised=False)
     detail = ", ".join(f"{row.metric} {row.value:.4g}" for row in judged.itertuples())
     return JudgedWindow(end, _Outcome.HELD, f"{detail} on {labelled} labelled rows", total, labelled)
 
@@ -194,8 +208,8 @@ def _record(
     workspace: Workspace, project: str, promotion: DeploymentRow, windows: tuple[JudgedWindow, ...], rule: FollowUp,
     as_of: datetime,
 ) -> frozenset[str]:  # fmt: skip
-    """Keeps what was decided, and the window with which too many had no value, each once; answers the new outcomes."""
-    last_blind = _without_value(windows)[rule.windows - 1 : rule.windows]
+    """Keeps what was decided, and the window since which nobody will know, each once; answers the new outcomes."""
+    last_blind = _blind(windows, rule)[-1:]
     log = AuditLog(workspace, project, promotion.model)
     for _ in patience(registered_name(project, promotion.model)):
         snapshot = log.read()

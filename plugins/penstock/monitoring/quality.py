@@ -1,11 +1,12 @@
 """Measures how good the predictions of a window were, once labels say so."""
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from penstock.monitoring.baseline import Baseline, load_baseline
 from penstock.monitoring.metric_rows import Kind, Measurement, MetricRow
 from penstock.monitoring.windows import LABEL_COVERAGE, MODEL_VERSION, PREDICTION, Window, WindowReference
 from penstock.monitoring.windows import PREDICTION_TIME as TIME
+from penstock.registry.history import promised_metrics
 from penstock.spec.loading import LoadedProject
 from penstock.spec.project import Model, QualityRule
 from penstock.workspace import Workspace
@@ -18,6 +19,14 @@ if TYPE_CHECKING:
 
 _LABEL = "label"
 _IS_CURRENT = "in_current_window"
+
+
+@dataclass(frozen=True)
+class _Promise:
+    """What a version promised: the metrics with which it was promoted, else those of its training."""
+
+    version: int
+    metrics: dict[str, float]
 
 
 def measure_quality(workspace: Workspace, reference: WindowReference) -> Measurement:
@@ -49,9 +58,9 @@ def _measure_window(
     model = project.model(reference.model)
     for version in window.versions:
         found = labelled[labelled[MODEL_VERSION] == version]
-        baseline = load_baseline(workspace, reference.project, reference.model, version)
+        promise = _Promise(version, promised_metrics(workspace, reference.project, reference.model, version))
         metrics = _metrics(project, model, found[_LABEL].to_numpy(), found[PREDICTION].to_numpy())
-        judged, said = _judge(model, baseline, window, metrics, len(found))
+        judged, said = _judge(model, promise, window, metrics, len(found))
         rows += judged
         notes += said
     return Measurement(scope=[(window.end, str(Kind.QUALITY))], rows=rows, notes=notes)
@@ -76,10 +85,10 @@ def _metrics(project: LoadedProject, model: Model, label: "np.ndarray", predicti
 
 
 def _judge(
-    model: Model, baseline: Baseline, window: Window, metrics: "MetricValues", labelled: int
+    model: Model, promise: _Promise, window: Window, metrics: "MetricValues", labelled: int
 ) -> tuple[list[MetricRow], list[str]]:
     """The figures of one version in one window, and what could not be judged."""
-    version, spec = baseline.version, model.monitoring
+    version, spec = promise.version, model.monitoring
     count = window.rows[str(version)]
     rules = {rule.metric: rule for rule in spec.quality}
     where = f"version {version}, window up to {window.end}"
@@ -87,9 +96,10 @@ def _judge(
     if enough:
         notes = [f"{where}: {name} is left out: {reason}" for name, reason in metrics.left_out.items()]
         notes += [
-            f"{where}: {name} cannot be held against a promise: the training run of the version has no such metric"
+            f"{where}: {name} cannot be held against a promise: neither the training run of the version nor its "
+            "comparison has such a metric"
             for name in rules
-            if name not in baseline.promised
+            if name not in promise.metrics
         ]
     else:
         notes = [
@@ -106,7 +116,7 @@ def _judge(
 
     rows = [row(LABEL_COVERAGE, labelled / count, None, None, "")]
     for name, value in metrics.values.items():
-        promised, rule = baseline.promised.get(name), rules.get(name)
+        promised, rule = promise.metrics.get(name), rules.get(name)
         limit = None if promised is None or rule is None else _limit(model, rule, promised)
         message = _complaint(model, name, value, promised, limit) if enough else ""
         rows.append(row(name, value, promised, limit, message))

@@ -109,24 +109,23 @@ class FollowUpOperator(ModelOperator):
     """Holds the first windows of a new production version against its promise; ends the run unless it rolls back."""
 
     def run(self, workspace: Workspace, as_of: datetime, context: Context) -> Any:
-        """Calls penstock.monitoring.follow_up.follow_up_promotion; tells people of a broken promise."""
+        """Calls penstock.monitoring.follow_up.follow_up_promotion; tells people of a promise that is broken, or that
+        nobody can hold the version to.
+        """
         from penstock.monitoring.follow_up import FollowUpState, follow_up_promotion
 
         found = follow_up_promotion(workspace, self.project, self.model, as_of)
         for line in found.lines:
             self.log.info("%s", line)
-        if found.news:
-            event = (
-                NotificationEvent.ROLLED_BACK
-                if found.state is FollowUpState.ROLLED_BACK
-                else NotificationEvent.FOLLOW_UP_FAILED
-            )
+        rolled_back = found.state is FollowUpState.ROLLED_BACK
+        if found.news and found.state is not FollowUpState.HELD:
+            event = NotificationEvent.ROLLED_BACK if rolled_back else NotificationEvent.FOLLOW_UP_FAILED
             link = page("models", self.project, self.model)
             notice = Notice(
                 event, self.project, self.model, found.version, found.reason, "\n".join(found.lines), link
             )  # fmt: skip
             notify(workspace.environment, notice, context, self.log)
-        if found.state is not FollowUpState.ROLLED_BACK:
+        if not rolled_back:
             stop_here(self, context, f"{found.state}: {found.reason}", {"state": str(found.state)})
         return {"state": str(found.state), "version": found.version, "production": found.production}
 
