@@ -22,6 +22,7 @@ from penstock.lakehouse.maintenance import (
 )
 from penstock.lakehouse.records import latest_record
 from penstock.online.offline import online_table, online_tables
+from penstock.registry.compliance.own_environment import prune_environments
 from penstock.registry.pins import pinned_versions
 from penstock.spec.common import parse_duration
 from penstock.workspace import Workspace
@@ -52,11 +53,15 @@ class MaintainedTable:
 
 @dataclass(frozen=True)
 class MaintainedProject:
-    """What maintenance did to a project's tables, or in a dry run would do."""
+    """What maintenance did to a project's tables, or in a dry run would do.
+
+    environments_removed: virtual environments of the check own_environment, of all projects on this machine.
+    """
 
     project: str
     dry_run: bool
     tables: tuple[MaintainedTable, ...]
+    environments_removed: tuple[str, ...] = ()
 
     @property
     def bytes_freed(self) -> int:
@@ -81,6 +86,8 @@ class MaintainedProject:
                 f"| {t.table} | {t.engine} | {t.files_before:,} → {t.files_after:,} | {t.bytes_before:,} → "
                 f"{t.bytes_after:,} | {t.removed_files:,} | {pinned} | {'; '.join(t.notes)} |"
             )
+        if self.environments_removed:
+            lines += ["", f"old environments of the check own_environment: {len(self.environments_removed)} removed"]
         return "\n".join(lines)
 
 
@@ -90,8 +97,9 @@ def maintain_project(
     """Joins small files of each of a project's own tables, then removes what is older than the retention.
 
     Never removed are the files of versions that a registered model was trained from, and those of changes that a
-    feature table or an online store has not read yet. `retention` is the environment's by default. A dry run
-    changes nothing and counts what would be removed without joining files first.
+    feature table or an online store has not read yet. `retention` is the environment's by default. Virtual environments
+    that the check own_environment has not used lately go, too. A dry run changes nothing and counts what would be
+    removed without joining files first.
 
     Raises SpecError for a retention under 7 days that the environment does not allow, ServiceError where the
     registry or Spark does not answer, NothingToDo where there are no tables.
@@ -118,7 +126,7 @@ def maintain_project(
                 spark = sessions.enter_context(workspace.spark())
             reasons = {str(version): why for version, why in sorted(pins.get(address, {}).items())}
             done.append(_maintain(workspace, address, path, keep, reasons, spark, dry_run))
-    return MaintainedProject(project, dry_run, tuple(done))
+    return MaintainedProject(project, dry_run, tuple(done), tuple(prune_environments(dry_run=dry_run)))
 
 
 def _maintain(

@@ -1,7 +1,9 @@
 """Two trained versions go through comparison, promotion, rejection and rollback."""
 
-from datetime import timedelta
+import json
+from datetime import datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -24,8 +26,9 @@ from penstock.registry.promotion import (
     rollback,
     stage_after_compliance,
 )
-from penstock.registry.stages import current_production
-from tests.integration.plant import FIRST, MODEL, SECOND, Plant, checks
+from penstock.registry.stages import current_production, versions
+from penstock.spec.environment import Notification
+from tests.integration.plant import FIRST, MODEL, SECOND, Plant, checks, open_workspace
 from tests.integration.promised import publish_window
 
 
@@ -189,7 +192,7 @@ def test_a_follow_up_that_only_alerts_or_has_nowhere_to_go_back_to_moves_nothing
     assert current_production(*plant.about) == one
 
 
-def test_a_window_in_which_a_promised_metric_has_no_value_does_not_hold_and_people_are_told(plant):
+def test_a_window_in_which_a_promised_metric_has_no_value_does_not_hold_and_people_are_told(plant, tmp_path):
     def declare(spec: dict) -> None:
         model = spec["models"][MODEL]
         model["promotion"]["follow_up"] = {"windows": 2, "action": "alert"}
@@ -215,7 +218,58 @@ def test_a_window_in_which_a_promised_metric_has_no_value_does_not_hold_and_peop
     assert (found.state, found.news, found.windows[2].outcome) == ("undecided", False, "held"), "it is told once"
     publish_window(*plant.about, one, day[4], metric="log_loss", **good)
     publish_window(*plant.about, one, day[4], metric="brier_score", **good)
-    assert follow_up_promotion(*plant.about, day[4]).state == "held"
+    told = _follow_up_task(plant, day[4], tmp_path)
+    assert told == ([], "held"), "that all is well is no bad news"
+
+
+def _follow_up_task(plant: Plant, as_of: datetime, folder: Path) -> tuple[list[dict], str]:
+    """Runs the task in Airflow's stead; answers what people are told, and the follow-up's state."""
+    from airflow.sdk.exceptions import DownstreamTasksSkipped
+
+    from penstock.operators.releases import FollowUpOperator
+
+    file, pushed = folder / "told.jsonl", {}
+    way = Notification(notifier="penstock.notifiers.file.FileNotifier", arguments={"path": str(file)})
+    environment = plant.workspace.environment.model_copy(update={"notifications": [way]})
+    task = FollowUpOperator(task_id="follow_up", project=plant.project, model=MODEL, root=plant.workspace.root)
+    ti = SimpleNamespace(xcom_push=lambda key, value: pushed.update({key: value}))
+    with pytest.raises(DownstreamTasksSkipped):
+        task.run(plant.workspace.with_(environment=environment), as_of, {"ti": ti})
+    told = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+    return told, pushed["return_value"]["state"]
+
+
+def test_where_nothing_was_promised_the_follow_up_says_so_at_once(plant, tmp_path):
+    _watch(plant, windows=2, action="rollback")
+    foreign = plant.add_tampered(lambda folder: (folder / "NOTE.md").write_text("from elsewhere"), tmp_path)
+    promote(*plant.about, foreign, "a test", "because", {}, FIRST)
+    day = FIRST + timedelta(days=1)
+    publish_window(*plant.about, foreign, day, metric="log_loss", bound=None, value=9.0, labelled=300)
+    told, state = _follow_up_task(plant, day, tmp_path)
+    assert state == "undecided"
+    assert [notice["event"] for notice in told] == ["follow_up_failed"]
+    assert "nothing was promised of log_loss" in told[0]["subject"]
+    note = next(note for note in AuditLog(*plant.about).read().notes if note.kind == "follow_up")
+    assert note.reason.startswith("undecided: nothing was promised of log_loss: neither")
+    assert len(_follow_up_task(plant, day, tmp_path)[0]) == 1, "it is told once"
+
+
+def test_a_follow_up_that_comes_too_late_says_what_is_in_production(plant, monkeypatch):
+    _watch(plant, windows=1, action="rollback")
+    one, two = plant.add("first"), plant.add("second")
+    promote(*plant.about, one, "a test", "because", {}, FIRST)
+    day = FIRST + timedelta(days=1)
+    publish_window(*plant.about, one, day, metric="log_loss", bound=0.6, value=0.9, labelled=300)
+
+    def others_first(*arguments, **named):
+        promote(*plant.about, two, "Ann", "mended", {}, SECOND)
+        return rollback(*arguments, **named)
+
+    monkeypatch.setattr("penstock.monitoring.follow_up.rollback", others_first)
+    found = follow_up_promotion(*plant.about, day)
+    assert (found.state, found.production) == ("failed", two)
+    assert "It was not rolled back: " in found.reason
+    assert "stays in production" not in found.reason
 
 
 def test_batch_scoring_uses_the_former_version_after_a_rollback(plant):
@@ -230,6 +284,73 @@ def test_batch_scoring_uses_the_former_version_after_a_rollback(plant):
     scored = read(plant.workspace.addresses.readable(f"{plant.project}.{MODEL}_predictions"))
     assert set(scored[scored.as_of == FIRST + timedelta(days=3)].model_version) == {two}
     assert set(scored[scored.as_of == FIRST + timedelta(days=5)].model_version) == {one}
+
+
+def _promotion_run(plant: Plant, version: int) -> dict:
+    """What the tasks of a model_promotion run do from the compliance check on, each time that somebody clears them."""
+    from penstock.operators.promotion import PromoteOperator
+    from penstock.registry.approval import shown
+
+    compliance = check_compliance(*plant.about, version, SECOND)
+    stage_after_compliance(*plant.about, version, compliance, SECOND)
+    comparison = compare_with_production(*plant.about, version, SECOND).to_dict()
+    approval = {
+        "chosen_options": ["Approve"], "responded_by_user": {"name": "Ann"},
+        "shown": shown(*plant.about, comparison).to_dict(),
+    }  # fmt: skip
+    task = PromoteOperator(
+        task_id="to_production", project=plant.project, model=MODEL, root=plant.workspace.root,
+        compliance=compliance.to_dict(), comparison=comparison, approval=approval, model_version=version,
+    )  # fmt: skip
+    return task.run(plant.workspace, SECOND, {"ti": SimpleNamespace(xcom_push=lambda **_: None)})
+
+
+def test_a_run_cleared_after_a_rollback_is_no_repeat_and_one_cleared_after_others_fails(plant):
+    one, two = plant.add("first"), plant.add("second")
+    promote(*plant.about, one, "a test", "because", {}, FIRST)
+    _promotion_run(plant, two)
+    before = plant.state["deployments"]
+    assert _promotion_run(plant, two)["stage"] == "Production"
+    assert plant.state["deployments"] == before, "again is the same"
+    rollback(*plant.about, "Ann", "it smells")
+    with pytest.raises(GateError, match=rf"version {two} was rolled back .*penstock allow"):
+        _promotion_run(plant, two)
+    assert current_production(*plant.about) == one
+    allow(*plant.about, two, "Ann", "the sensor was broken")
+    _promotion_run(plant, two)
+    assert plant.stages() == ["Archived", "Production"]
+    before = plant.state["deployments"]
+    _promotion_run(plant, two)
+    assert plant.state["deployments"] == before
+    three = plant.add("second")
+    promote(*plant.about, three, "a test", "because", {}, SECOND + timedelta(days=1))
+    before = plant.state["deployments"]
+    with pytest.raises(GateError, match=rf"version {two} is not in production: .* version {three} since.*later as_of"):
+        _promotion_run(plant, two)
+    assert plant.state["deployments"] == before
+
+
+def test_what_only_a_hand_put_into_production_scores_nothing_where_that_is_reverted(make_plant):
+    from penstock.inference.batch import score_batch
+    from penstock.inference.keys import resolve_model
+
+    plant = make_plant(hand_moved_alias="revert")
+    one, two = plant.add("first"), plant.add("second")
+    promote(*plant.about, one, "a test", "because", {}, FIRST)
+    name = f"{plant.project}.{MODEL}"
+    plant.registered.move_alias("production", two)
+    assert score_batch(*plant.about, FIRST + timedelta(days=1)).model_version == one
+    assert plant.registered.aliases() == {"production": one}
+    plant.registered.move_alias("production", two)
+    assert resolve_model(plant.workspace, f"{name}@production") == f"models:/{name}/{one}"
+    assert plant.registered.aliases() == {"production": one}
+    by_hand = [row.version for row in AuditLog(*plant.about).read().rows if row.decided_by == settling.BY_HAND]
+    assert by_hand == [two, two]
+    adopting = make_plant(hand_moved_alias="adopt")
+    promote(*adopting.about, adopting.add("first"), "a test", "because", {}, FIRST)
+    adopting.registered.move_alias("production", adopting.add("second"))
+    assert score_batch(*adopting.about, FIRST + timedelta(days=1)).model_version == 2
+    assert adopting.stages() == ["Archived", "Production"]
 
 
 def test_what_was_changed_since_the_decision_is_not_promoted(plant):
@@ -268,6 +389,32 @@ def test_a_killed_rollback_goes_back_once(plant, monkeypatch):
     monkeypatch.setattr(settling, "TAKEOVER_AFTER", timedelta(seconds=0))
     assert rollback(*plant.about, "Ann", "it smells").version == two
     assert current_production(*plant.about) == two
+
+
+def test_the_pages_show_figures_and_stages_whatever_else_stands_in_mlflow(trained, stack, monkeypatch):
+    """Many runs since, a production version older than those listed, and a stage that only a tag says."""
+    import mlflow
+
+    from penstock.ui import mlflow_rest
+
+    monkeypatch.setattr(mlflow_rest, "MOST_VERSIONS", 1)
+    workspace = open_workspace(trained.root, trained.lakehouse, stack)
+    workspace.mlflow()
+    api, name = mlflow.MlflowClient(), f"{trained.project}.{MODEL}"
+    experiment = api.get_experiment_by_name(name).experiment_id
+    others = [api.create_run(experiment).info.run_id for _ in range(4)]
+    api.set_registered_model_alias(name, "production", "1")
+    api.set_model_version_tag(name, "3", "penstock.stage", "Archived")
+    try:
+        view = mlflow_rest.registry_view(workspace, workspace.project(trained.project), MODEL)
+        assert [(one.version, one.stage) for one in view.versions] == [(3, "None"), (1, "Production")]
+        assert all(one.metrics["log_loss"] > 0 for one in view.versions)
+        assert [one.stage for one in versions(workspace, trained.project, MODEL)] == ["Production", "None", "None"]
+    finally:
+        api.delete_registered_model_alias(name, "production")
+        api.delete_model_version_tag(name, "3", "penstock.stage")
+        for run in others:
+            api.delete_run(run)
 
 
 def test_a_version_adopted_from_a_hand_gets_its_promises(make_plant):

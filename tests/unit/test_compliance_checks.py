@@ -4,20 +4,25 @@ import importlib
 import os
 import pickle
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
 import yaml
 from mlflow.exceptions import MlflowException
 
-from penstock.lakehouse.git import reviewed_on
+from penstock.home import state_dir
+from penstock.lakehouse.git import reviewed_on, uncommitted
+from penstock.lakehouse.records import code_version
 from penstock.registry.compliance.gate import every_check
+from penstock.registry.compliance.own_environment import prune_environments
 from penstock.registry.compliance.reference import checks_page
 from penstock.registry.compliance.registered import CHECKS
 from penstock.spec.compliance import Compliance, EnvironmentCompliance, Severity
 from penstock.spec.environment import Approval, Environment, LakehouseSpec
 from penstock.spec.names import COMPLIANCE_CHECKS, FIXED_COMPLIANCE_CHECKS
 from penstock.training.model_folder import ModelFiles, model_digest
+from penstock.training.origins import uncommitted_tag
 from penstock.training.serialisation import SWITCH, as_data, runs_code
 
 PAGE = Path(__file__).parents[2] / "docs/reference/compliance-checks.md"
@@ -180,6 +185,20 @@ def test_the_digest_is_of_names_and_contents_and_not_of_what_the_registry_adds(t
     assert model_digest(tmp_path) != before
 
 
+def test_environments_that_were_not_used_lately_are_removed_but_for_the_newest(tmp_path, monkeypatch):
+    monkeypatch.setenv("PENSTOCK_HOME", str(tmp_path))
+    assert prune_environments() == []
+    folder, days = state_dir() / "model_environments", 86400
+    for name, age in (("today", 0), ("lately", 2), ("old", 3), ("older", 4), ("half.made", 5), ("making.now", 0)):
+        (folder / name / "bin").mkdir(parents=True)
+        moment = time.time() - age * days
+        os.utime(folder / name, (moment, moment))
+    assert prune_environments(keep=2, dry_run=True) == ["half.made", "old", "older"]
+    assert prune_environments(keep=2) == ["half.made", "old", "older"]
+    assert sorted(path.name for path in folder.iterdir()) == ["lately", "making.now", "today"]
+    assert prune_environments(keep=0) == ["lately"], "that of today may be in use"
+
+
 def git(folder: Path, *words: str) -> str:
     about = ["-c", "user.name=Ann", "-c", "user.email=ann@example.com"]
     done = subprocess.run(["git", "-C", str(folder), *about, *words], capture_output=True, text=True, check=True)
@@ -216,6 +235,29 @@ def test_reviewed_branches_are_those_of_the_remote_where_it_has_them(tmp_path, m
     elsewhere.mkdir()
     assert reviewed_on(elsewhere, reviewed, ["main"]) == ("main",)
     assert reviewed_on(elsewhere, released, ["main"]) is None
+
+
+def test_uncommitted_code_anywhere_in_the_repository_counts_and_is_named(tmp_path):
+    project = tmp_path / "include/projects/flights"
+    library, neighbour = tmp_path / "plugins/penstock/train.py", tmp_path / "include/projects/aviation/aircraft.sql"
+    for file in (project / "project.yaml", library, neighbour, tmp_path / "docs/guide.md"):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("as it is")
+    git(tmp_path, "init", "-q", "-b", "main")
+    git(tmp_path, "add", ".")
+    head = commit(tmp_path)
+    for name in ("docs/conf.py", "tests/test_it.py", "notes.md", "lakehouse/flights/_delta_log/0.json"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("new")
+    assert uncommitted(project) == ()
+    assert code_version(project) == head
+    for file in (library, neighbour, project / "airports.csv", tmp_path / "requirements.txt"):
+        file.write_text("changed, or new")
+    found = ("include/projects/aviation/aircraft.sql", "include/projects/flights/airports.csv",
+             "plugins/penstock/train.py", "requirements.txt")  # fmt: skip
+    assert uncommitted(project) == found
+    assert code_version(project) == f"{head}-dirty"
+    assert uncommitted_tag(project)["penstock.uncommitted"].startswith("include/projects/aviation/aircraft.sql, ")
 
 
 def test_every_module_of_the_registry_can_be_imported():

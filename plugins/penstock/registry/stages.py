@@ -53,18 +53,22 @@ def current_production(workspace: Workspace, project: str, model: str) -> int | 
 def stage_of(workspace: Workspace, project: str, model: str, version: int) -> Stage:
     """The stage of a version. Raises RegistryError where there is no such version."""
     registered = RegisteredModel(workspace, project, model)
-    tagged = STAGE_TAG in registered.version(version).tags
-    return derive_stage(version, registered.aliases(), staged_before=tagged)
+    registered.version(version)
+    staged = _staged_before(workspace, project, model)
+    return derive_stage(version, registered.aliases(), staged_before=version in staged)
 
 
 def versions(workspace: Workspace, project: str, model: str) -> list[VersionOverview]:
-    """Every version of a model, oldest first; empty where none is registered yet."""
+    """Every version of a model, oldest first; empty where none is registered yet.
+
+    Stages are those of the aliases and the audit; what the tags say does not count.
+    """
     registered = RegisteredModel(workspace, project, model)
-    aliases = registered.aliases()
+    aliases, staged = registered.aliases(), _staged_before(workspace, project, model)
     return [
         VersionOverview(
             version=int(found.version),
-            stage=derive_stage(int(found.version), aliases, staged_before=STAGE_TAG in found.tags),
+            stage=derive_stage(int(found.version), aliases, staged_before=int(found.version) in staged),
             metrics=registered.run_metrics(found),
             run_id=registered.run_id(found),
             as_of=found.tags.get("penstock.as_of"),
@@ -72,3 +76,10 @@ def versions(workspace: Workspace, project: str, model: str) -> list[VersionOver
         )
         for found in registered.versions()
     ]
+
+
+def _staged_before(workspace: Workspace, project: str, model: str) -> set[int]:
+    from penstock.registry.audit import AuditLog  # which needs the stages of this module
+    from penstock.registry.settling import staged_versions
+
+    return staged_versions(AuditLog(workspace, project, model).read())

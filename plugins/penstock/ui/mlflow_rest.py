@@ -96,7 +96,8 @@ def registry_view(workspace: Workspace, project: LoadedProject, model: str) -> R
     url = f"{pages}/#/models/{quote(name)}"
     try:
         with httpx.Client(base_url=address, auth=login, timeout=TIMEOUT_SECONDS) as client:
-            return RegistryView(tuple(_versions(client, name, pages, wanted)), url)
+            staged = _staged_before(workspace, project.name, model)
+            return RegistryView(tuple(_versions(client, name, pages, wanted, staged)), url)
     except (httpx.HTTPError, ValueError, KeyError) as error:
         return RegistryView(
             url=url,
@@ -105,7 +106,22 @@ def registry_view(workspace: Workspace, project: LoadedProject, model: str) -> R
         )
 
 
-def _versions(client: Any, name: str, pages: str, wanted: Sequence[str]) -> list[VersionView]:
+def _staged_before(workspace: Workspace, project: str, model: str) -> set[int] | None:
+    """The versions that had a stage, by the audit; None where it cannot be read here (then their tags say it)."""
+    from deltalake.exceptions import DeltaError
+
+    from penstock.errors import PenstockError
+    from penstock.registry.audit import AuditLog
+    from penstock.registry.settling import staged_versions
+
+    try:
+        return staged_versions(AuditLog(workspace, project, model).read())
+    except (DeltaError, OSError, PenstockError):
+        return None
+
+
+def _versions(client: Any, name: str, pages: str, wanted: Sequence[str], staged: set[int] | None) -> list[VersionView]:
+    """The newest versions, and those that have an alias, however old they are."""
     registered = get_json(client, "registered-models/get", name=name)
     if registered is None:
         return []
@@ -115,18 +131,25 @@ def _versions(client: Any, name: str, pages: str, wanted: Sequence[str]) -> list
         order_by="version_number DESC",
     )  # fmt: skip
     items = (found or {}).get("model_versions", [])
-    runs = _runs(client, name, wanted) if items else _Runs()
-    views = [_view(item, aliases, runs, pages) for item in items]
+    listed = {int(item["version"]) for item in items}
+    for number in sorted(set(aliases.values()) - listed):
+        older = get_json(client, "model-versions/get", name=name, version=number)
+        items += [older["model_version"]] if older else []
+    runs = _runs(client, name, wanted, items) if items else _Runs()
+    views = [_view(item, aliases, runs, pages, staged) for item in items]
     return sorted(views, key=lambda view: view.version, reverse=True)
 
 
-def _view(item: dict[str, Any], aliases: dict[str, int], runs: _Runs, pages: str) -> VersionView:
+def _view(
+    item: dict[str, Any], aliases: dict[str, int], runs: _Runs, pages: str, staged: set[int] | None
+) -> VersionView:
     number = int(item["version"])
     tags = {tag["key"]: tag["value"] for tag in item.get("tags", [])}
     run = item.get("run_id") or runs.by_model.get(item.get("model_id", ""), "")
+    before = STAGE_TAG in tags if staged is None else number in staged
     run_page = f"{pages}/#/experiments/{quote(runs.experiment)}/runs/{quote(run)}"
     return VersionView(
-        version=number, stage=str(derive_stage(number, aliases, staged_before=STAGE_TAG in tags)),
+        version=number, stage=str(derive_stage(number, aliases, staged_before=before)),
         metrics=runs.metrics.get(run, {}), as_of=tags.get("penstock.as_of", ""),
         trained_until=tags.get("penstock.trained_until", ""), run=tags.get("penstock.run", ""),
         url=f"{pages}/#/models/{quote(item['name'])}/versions/{number}", run_url=run_page if run else "",
@@ -134,24 +157,36 @@ def _view(item: dict[str, Any], aliases: dict[str, int], runs: _Runs, pages: str
     )  # fmt: skip
 
 
-def _runs(client: Any, name: str, wanted: Sequence[str]) -> _Runs:
-    """The newest runs of the model's experiment, in one request; a version's run is named by it, or by its model."""
+def _runs(client: Any, name: str, wanted: Sequence[str], items: Sequence[dict[str, Any]]) -> _Runs:
+    """The runs of the versions, asked for by their ids: an experiment has many more, a nested one for each trial."""
     found = get_json(client, "experiments/get-by-name", experiment_name=name)
     if found is None:
         return _Runs()
     experiment = found["experiment"]["experiment_id"]
+    by_model = _runs_of_models(
+        client, [item["model_id"] for item in items if not item.get("run_id") and item.get("model_id")]
+    )
+    ids = {*by_model.values(), *(item["run_id"] for item in items if item.get("run_id"))}
+    quoted = ", ".join(f"'{run_id}'" for run_id in sorted(ids) if run_id.isalnum())
+    if not quoted:
+        return _Runs(experiment, {}, by_model)
     answer = client.post(
-        "/api/2.0/mlflow/runs/search", json={"experiment_ids": [experiment], "max_results": 3 * MOST_VERSIONS}
+        "/api/2.0/mlflow/runs/search",
+        json={"experiment_ids": [experiment], "filter": f"attributes.run_id IN ({quoted})", "max_results": len(ids)},
     )
     answer.raise_for_status()
-    metrics, by_model = {}, {}
+    metrics = {}
     for run in answer.json().get("runs", []):
-        run_id = run["info"]["run_id"]
         values = {item["key"]: float(item["value"]) for item in run["data"].get("metrics", [])}
-        metrics[run_id] = {metric: values[metric] for metric in wanted if metric in values}
-        for output in run.get("outputs", {}).get("model_outputs", []):
-            by_model[output["model_id"]] = run_id
+        metrics[run["info"]["run_id"]] = {metric: values[metric] for metric in wanted if metric in values}
     return _Runs(experiment, metrics, by_model)
+
+
+def _runs_of_models(client: Any, model_ids: Sequence[str]) -> dict[str, str]:
+    """The run of each logged model that has one: a version that log_model registered does not name it."""
+    found = {model_id: get_json(client, f"logged-models/{quote(model_id)}") for model_id in model_ids}
+    runs = {model_id: answer["model"]["info"].get("source_run_id") for model_id, answer in found.items() if answer}
+    return {model_id: run_id for model_id, run_id in runs.items() if run_id}
 
 
 def get_json(client: Any, path: str, **query: Any) -> dict[str, Any] | None:

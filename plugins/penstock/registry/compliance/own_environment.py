@@ -1,14 +1,17 @@
 """A virtual environment made from a model's own requirements, and whether the model loads there."""
 
 import hashlib
+import os
 import shutil
 import subprocess
 import sys
 import tempfile
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from penstock.clock import now
 from penstock.gates import some
 from penstock.home import state_dir
 from penstock.registry.compliance.registered import check, failed, passed, warned
@@ -22,6 +25,10 @@ if TYPE_CHECKING:
     from penstock.registry.compliance.subject import Subject
 
 _MOST_OUTPUT = 600
+
+
+_KEPT = 5
+_IN_USE = timedelta(days=1)  # whoever took one up less than this ago may still be in it
 
 
 class _CannotBuild(Exception):
@@ -55,12 +62,32 @@ def check_own_environment(subject: "Subject") -> "Check":
     return passed(f"loads with its {len(declared)} requirements alone, in {trial.load_seconds:.2f} s")
 
 
+def prune_environments(*, keep: int = _KEPT, dry_run: bool = False) -> list[str]:
+    """Removes the environments that were used least recently, all but the newest few and those of the last day, and
+    what a killed process left half made. Answers the names of what was (in a dry run: would be) removed.
+    """
+    folder = _folder()
+    used = {path: path.stat().st_mtime for path in folder.iterdir()} if folder.is_dir() else {}
+    whole = sorted((path for path in used if "." not in path.name), key=used.__getitem__, reverse=True)
+    latest = (now() - _IN_USE).timestamp()
+    old = [path for path in [*whole[keep:], *(path for path in used if "." in path.name)] if used[path] < latest]
+    for path in old:
+        if not dry_run:
+            shutil.rmtree(path, ignore_errors=True)
+    return sorted(path.name for path in old)
+
+
+def _folder() -> Path:
+    return state_dir() / "model_environments"
+
+
 def _environment(requirements: list[str], timeout_seconds: float) -> Path:
     """The interpreter of an environment with these requirements, made where there is none yet."""
     key = hashlib.sha256("\n".join([sys.version, *requirements]).encode()).hexdigest()[:16]
-    place = state_dir() / "model_environments" / key
+    place = _folder() / key
     python = place / "bin" / "python"
     if python.exists():
+        os.utime(place)  # the last use, by which old ones are removed
         return python
     uv = shutil.which("uv") or str(Path(sys.executable).with_name("uv"))
     place.parent.mkdir(parents=True, exist_ok=True)
