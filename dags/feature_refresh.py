@@ -31,6 +31,10 @@ BACKFILL = {
         None, type=["null", "string"], title="backfill until", pattern=TIMESTAMP,
         description="Only event times up to this moment. Empty: to the last.",
     ),
+    "backfill_piece": Param(
+        None, type=["null", "string"], title="backfill piece", pattern=r"^\s*\d+\s*(d|w)\s*$",
+        description="How much time a piece covers at most, such as 7d. Empty: whole days of up to a million rows.",
+    ),
 }  # fmt: skip
 
 

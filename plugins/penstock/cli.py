@@ -202,6 +202,9 @@ def run(
     ] = None,
     backfill_from: Annotated[str | None, typer.Option(help="Only event times after this moment.")] = None,
     backfill_until: Annotated[str | None, typer.Option(help="Only event times up to this moment.")] = None,
+    backfill_piece: Annotated[
+        str | None, typer.Option(help="How much time a piece covers at most, such as 7d; bounded by rows by default.")
+    ] = None,
 ) -> None:
     """Run one pipeline's steps in this process, without Airflow."""
     from penstock.features.backfill import parse_request
@@ -211,7 +214,7 @@ def run(
     workspace = Workspace.open()
     moment = workspace.moment(as_of or None)
     project, _, model = target.partition(".")
-    again = parse_request(backfill, backfill_from, backfill_until)
+    again = parse_request(backfill, backfill_from, backfill_until, backfill_piece)
     request = Request(project, model, moment, model_version, approved_by, reason, again)
 
     def report(name: str, said: str, seconds: float) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from shutil import rmtree
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from deltalake import DeltaTable
@@ -16,10 +17,13 @@ from deltalake import DeltaTable
 from penstock.errors import GateError, NothingToDo, PenstockError, ServiceError, TableError
 from penstock.features import backfill
 from penstock.features.backfill import BackfillRequest, backfill_table
+from penstock.features.first_fills import first_fill_warnings
+from penstock.features.inputs import open_input
 from penstock.features.known import KNOWN_AT, history_name
 from penstock.features.merge import RefreshedTable, merge_batch, validate_batch
 from penstock.features.refresh import stage_table
 from penstock.lakehouse.records import latest_record
+from penstock.spec.project import Lookup
 from penstock.workspace import Workspace
 from tests.integration.refreshing import moment
 from tests.integration.shop import SHOP, STORE_DAILY, Shop, open_shop
@@ -161,6 +165,40 @@ def test_an_empty_refresh_records_what_it_reached(shop: Shop) -> None:
     assert newest[KNOWN_AT] == pd.Timestamp(as_of)  # on the 15th, the table had no such row
 
 
+def test_rows_of_a_first_fill_count_as_known_once_all_that_they_are_made_from_was(shop: Shop) -> None:
+    add_orders(shop, ["2024-01-02"], first=900, known="2024-03-10T12:00")
+    shop.refresh("store_daily", moment("2024-03-11"))
+    week = "date_trunc('WEEK', event_time) + INTERVAL 7 DAYS"
+    weekly = {
+        "description": "Weeks.", "primary_keys": ["store"], "inputs": ["store_daily"], "sql": "weekly.sql",
+        "grain": {"columns": KEYS, "inputs": {"store_daily": {"expressions": {"store": "store", "event_time": week}}}},
+        "columns": {"store": "string", "event_time": "timestamp", "total": "double"},
+    }  # fmt: skip
+    sums = {"description": "Sums.", "primary_keys": ["store"], "inputs": ["orders"], "sql": "sums.sql",
+            "columns": weekly["columns"]}  # fmt: skip
+    total = "SELECT store, {} AS event_time, sum({}) AS total FROM {} GROUP BY 1, 2"
+    (shop.folder / "weekly.sql").write_text(total.format(week, "total", "store_daily"))
+    (shop.folder / "sums.sql").write_text(total.format("TIMESTAMP '1970-01-01'", "amount", "orders"))
+    shop.write_spec(lambda spec: spec["feature_tables"].update(weekly=weekly, sums=sums))
+    for table in ("weekly", "sums"):
+        shop.refresh(table, moment("2024-03-12"))
+    found = shop.rows("weekly", KEYS).groupby("event_time")[KNOWN_AT].agg(["min", "max"])
+    corrected = found.index == pd.Timestamp("2024-01-08", tz="UTC")
+    assert (found[corrected] == pd.Timestamp("2024-03-11", tz="UTC")).all(axis=None)  # its day was corrected then
+    assert (found[~corrected].eq(found.index[~corrected], axis=0)).all(axis=None)
+    assert set(shop.rows("sums", KEYS)[KNOWN_AT]) == {pd.Timestamp("2024-03-10T12:00", tz="UTC")}  # no grain: the last
+
+    def warned(table: str, first: str) -> list[str]:
+        inputs = {table: open_input(shop.workspace, SHOP, table)}
+        return first_fill_warnings(
+            inputs, [Lookup(table=table, keys={"store": "s"}, features=["total"])], moment(first)
+        )
+
+    assert warned("weekly", "2024-02-01") == []
+    (warning,) = warned("sums", "2024-02-01")
+    assert "what it was made from was known from 2024-03-10T12:00:00Z on" in warning
+
+
 def test_inserts_alone_make_no_history(shop: Shop) -> None:
     assert not DeltaTable.is_deltatable(shop.path(history_name("store_daily")))
 
@@ -180,7 +218,8 @@ def test_layout_and_comments_are_no_change(shop: Shop) -> None:
         shop.refresh("store_daily", REACHED)
 
 
-def test_a_new_column_is_filled_in_every_row(shop: Shop) -> None:
+def test_a_new_column_is_filled_in_every_row(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("penstock.features.merge.MOST_ROWS", 1)  # the history is written part by part
     change_sql(shop, STORE_DAILY.replace("count(*)", "max(amount) AS greatest, count(*)"), {"greatest": "double"})
     done = shop.refresh("store_daily", REACHED)
     assert done.mode == "full"
@@ -232,7 +271,7 @@ def test_a_change_that_is_taken_back_after_half_a_backfill_leaves_no_row_of_it(
     change_sql(shop, STORE_DAILY)
     done = shop.refresh("store_daily", REACHED + timedelta(days=1))
     assert (done.mode, done.why.partition(",")[0]) == (
-        "full", "a backfill by another definition had come to 2024-02-01T00:00:00Z",
+        "full", "a backfill by another definition had come to 2024-01-09T00:00:00Z",
     )  # fmt: skip
     assert_equals_recomputation(shop)
     add_orders(shop, ["2024-03-11"], first=800)
@@ -245,12 +284,12 @@ def test_a_killed_backfill_goes_on_after_the_last_finished_piece(shop: Shop, mon
     record = latest_record(shop.path("store_daily"))
     assert record is not None
     assert record.backfill is not None
-    assert (record.backfill.done_until, record.backfill.finished) == ("2024-02-01T00:00:00Z", False)
-    with pytest.raises(GateError, match="a backfill has come to 2024-02-01"):
+    assert (record.backfill.done_until, record.backfill.finished) == ("2024-01-09T00:00:00Z", False)
+    with pytest.raises(GateError, match="a backfill has come to 2024-01-09"):
         shop.refresh("store_daily", as_of)
     done = backfill_table(shop.workspace, SHOP, "store_daily", as_of, ALL, 6, said.append)
     assert done.pieces == 2
-    assert "up to 2024-03-01" in said[0]
+    assert "up to 2024-02-09" in said[0]
     record = latest_record(shop.path("store_daily"))
     assert record is not None
     assert record.backfill is not None
@@ -264,7 +303,7 @@ def test_a_killed_backfill_goes_on_after_the_last_finished_piece(shop: Shop, mon
     assert shop.refresh("store_daily", REACHED + timedelta(days=2)).mode == "incremental"
 
 
-def test_rows_outside_the_range_of_a_backfill_stay(shop: Shop) -> None:
+def test_rows_outside_the_range_of_a_backfill_stay_and_wait_for_theirs(shop: Shop) -> None:
     change_sql(shop, STORE_DAILY.replace("sum(amount)", "sum(amount) * 2"))
     request = BackfillRequest(("store_daily",), moment("2024-02-01"), moment("2024-03-01"))
     done = backfill_table(shop.workspace, SHOP, "store_daily", REACHED, request)
@@ -274,6 +313,18 @@ def test_rows_outside_the_range_of_a_backfill_stay(shop: Shop) -> None:
     inside = rows["event_time"].dt.month == 2
     assert (factor[inside] == 2).all()
     assert (factor[~inside] == 1).all()
+    assert done.left == ("up to 2024-02-01T00:00:00Z", "after 2024-03-01T00:00:00Z up to 2024-03-10T00:00:00Z")
+    with pytest.raises(
+        GateError, match=r"2024-03-01T00:00:00Z\. .* the others \(up to 2024-02-01T00:00:00Z, and after"
+    ):
+        shop.refresh("store_daily", REACHED + timedelta(days=1))
+    with pytest.raises(NothingToDo, match="computed by this definition already"):
+        backfill_table(shop.workspace, SHOP, "store_daily", REACHED, request)
+    rest = backfill_table(shop.workspace, SHOP, "store_daily", REACHED, ALL)
+    assert (rest.pieces, rest.rows, rest.left) == (2, 12, ())
+    np.testing.assert_array_equal(shop.rows("store_daily", KEYS)["total"], before["total"] * 2)
+    add_orders(shop, ["2024-03-10"], first=800)
+    assert shop.refresh("store_daily", REACHED + timedelta(days=2)).mode == "incremental"
 
 
 def test_a_table_that_was_never_filled_has_no_backfill(shop: Shop) -> None:

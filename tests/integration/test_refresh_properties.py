@@ -50,8 +50,8 @@ class Model:
     ended: dict[tuple[Key, datetime], tuple[Values, datetime]] = field(default_factory=dict)
     reached: datetime | None = None
 
-    def refresh(self, expected: dict[Key, Values], as_of: datetime) -> None:
-        """What a refresh as of a moment does."""
+    def refresh(self, expected: dict[Key, Values], known_from: dict[Key, datetime], as_of: datetime) -> None:
+        """What a refresh as of a moment does. known_from: when the last row behind each was available."""
         for key in {*self.rows, *expected}:
             now, (before, known) = expected.get(key), self.rows.get(key, (None, None))
             if now == before:
@@ -62,7 +62,7 @@ class Model:
                 del self.rows[key]
                 continue
             is_late = before is not None or (self.reached is not None and key[1] <= self.reached)
-            self.rows[key] = (now, as_of if is_late else key[1].to_pydatetime())
+            self.rows[key] = (now, as_of if is_late else max(key[1].to_pydatetime(), known_from[key]))
         if self.rows or self.reached is not None:
             self.reached = as_of
 
@@ -121,8 +121,16 @@ def check(shop: Shop, models: dict[str, Model], as_of: datetime) -> None:
         "store_daily": summary(orders, "store", {"total": ("amount", "sum"), "orders": ("amount", "size")}),
         "region_daily": summary(orders.merge(places, on="store"), "region", {"total": ("amount", "sum")}),
     }
+    by_region = orders.merge(places, on="store", suffixes=("", "_of_store"))
+    days = pd.concat([orders, by_region.assign(known_at=by_region["known_at_of_store"])])
+    of_day = days.groupby("event_time")["known_at"].max()  # a region's group is the day
+    of_store = orders.groupby(["store", "event_time"])["known_at"].max()
+    known_from = {
+        "store_daily": {key: of_store[key].to_pydatetime() for key in expected["store_daily"]},
+        "region_daily": {key: of_day[key[1]].to_pydatetime() for key in expected["region_daily"]},
+    }
     for table, model in models.items():
-        model.refresh(expected[table], as_of)
+        model.refresh(expected[table], known_from[table], as_of)
         with suppress(NothingToDo):
             shop.refresh(table, as_of)
         key = table.partition("_")[0]

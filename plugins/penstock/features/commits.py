@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 from penstock.clock import parse_as_of
 from penstock.errors import ServiceError
 from penstock.features.inputs import quote
-from penstock.features.staging import CHANGE, PREVIOUS, Change, StagedBatch, app_id, stored_names
+from penstock.features.staging import CHANGE, Change, StagedBatch, app_id, stored_names
 from penstock.lakehouse.records import CommitRecord, latest_record, record
-from penstock.lakehouse.small_tables import fill_missing
+from penstock.lakehouse.small_tables import further_fields, read_parts, stream, with_nulls
 from penstock.spec.loading import LoadedProject
 from penstock.spec.project import FeatureTable
 from penstock.workspace import Workspace
@@ -24,15 +24,18 @@ def new_record(workspace: Workspace, project: LoadedProject, batch: StagedBatch)
         parse_as_of(batch.as_of), batch.inputs, folder=project.folder, definition=batch.definition,
         run=workspace.lineage.run,
     )  # fmt: skip
-    return replace(commit, input_ids=batch.input_ids, batch=batch.id, backfill=batch.backfill)
+    return replace(
+        commit, input_ids=batch.input_ids, batch=batch.id, backfill=batch.backfill, known_by_inputs=True,
+        sources=batch.sources,
+    )  # fmt: skip
 
 
 def commit_batch(
-    target: str, spec: FeatureTable, batch: StagedBatch, staged: "pa.Table | None", commit: CommitRecord
-) -> None:
-    """Appends (new keys only; or nothing, without `staged`) or merges rows, in one commit with its record and mark.
+    target: str, spec: FeatureTable, batch: StagedBatch, commit: CommitRecord, *, with_rows: bool = True
+) -> None:  # fmt: skip
+    """Appends (new keys only; or nothing, without `with_rows`) or merges staged rows, in a commit with record and mark.
 
-    Raises ServiceError where another refresh has left its mark since the plan.
+    Rows are read and written part by part. Raises ServiceError where another refresh has left its mark since the plan.
     """
     import pyarrow as pa
     from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
@@ -47,14 +50,17 @@ def commit_batch(
         app_transactions=[Transaction(consumer, batch.planned_version + 1)],
     )
     try:
-        if staged is None:
+        if not with_rows:
             nothing = pa.schema(table.schema().to_arrow()).empty_table()
             write_deltalake(table, nothing, mode="append", commit_properties=properties)
-        elif _has_only_inserts(staged):
-            rows = fill_missing(staged.select(stored_names(spec)), target)
-            write_deltalake(table, rows, mode="append", commit_properties=properties)
+        elif _has_only_inserts(batch):
+            names = stored_names(spec)
+            fields = further_fields(target, names)
+            parts = (with_nulls(part, fields) for part in read_parts(batch.path, batch.version, names))
+            write_deltalake(table, stream(parts), mode="append", commit_properties=properties)
         else:
-            _merge(table, spec, staged.drop_columns([PREVIOUS]), properties)
+            staged = read_parts(batch.path, batch.version, [*stored_names(spec), CHANGE])
+            _merge(table, spec, stream(staged), properties)
     except CommitFailedError as error:
         raise _overtaken(target, batch) from error
 
@@ -67,13 +73,16 @@ def _overtaken(target: str, batch: StagedBatch) -> ServiceError:
     )
 
 
-def _has_only_inserts(staged: "pa.Table") -> bool:
+def _has_only_inserts(batch: StagedBatch) -> bool:
     import pyarrow.compute as compute
 
-    return set(compute.unique(staged[CHANGE]).to_pylist()) <= {str(Change.INSERT)}
+    parts = read_parts(batch.path, batch.version, [CHANGE])
+    return all(set(compute.unique(part[CHANGE]).to_pylist()) <= {str(Change.INSERT)} for part in parts)
 
 
-def _merge(table: "DeltaTable", spec: FeatureTable, rows: "pa.Table", properties: "CommitProperties") -> None:
+def _merge(
+    table: "DeltaTable", spec: FeatureTable, rows: "pa.RecordBatchReader", properties: "CommitProperties"
+) -> None:
     keys = " AND ".join(f"t.{quote(key)} = s.{quote(key)}" for key in spec.key_columns)
     values = {quote(name): f"s.{quote(name)}" for name in stored_names(spec)}
     (

@@ -5,11 +5,14 @@ import json
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
+from penstock.clock import to_text
 from penstock.errors import GateError, TableError
 from penstock.features.known import KNOWN_AT
-from penstock.lakehouse.records import CommitRecord
+from penstock.features.pieces import Piece, covered, remaining
+from penstock.lakehouse.records import BackfillProgress, CommitRecord
 from penstock.lakehouse.small_tables import create_if_missing
 from penstock.spec.loading import LoadedProject
+from penstock.spec.modules import module_text, module_texts
 from penstock.spec.project import Column, ColumnType, FeatureTable
 from penstock.spec.sql import DIALECT, parse_query
 
@@ -23,22 +26,47 @@ KNOWN_AT_COLUMN = Column(type=ColumnType.TIMESTAMP, description="when the row's 
 def definition_hash(project: LoadedProject, spec: FeatureTable, without: Collection[str] = ()) -> str:
     """A digest of the transformation, inputs, keys, grain and columns; `without`: as if these columns were not there.
 
-    Layout and comments of a query do not count; of a function, its module's whole text does.
+    Layout and comments of a query do not count; of a function, the whole text of its module does, and of the project's
+    modules that this one imports, and so on.
     """
+    return _hash(spec, without, _source(project, spec, without))
+
+
+def definition_sources(project: LoadedProject, spec: FeatureTable) -> dict[str, str]:
+    """By file of the project, the digest of what it adds to the definition."""
+    if spec.sql is not None:
+        return {spec.sql: _digest(_source(project, spec, ()))}
+    return {place: _digest(text) for place, text in module_texts(project, str(spec.function)).items()}
+
+
+def _hash(spec: FeatureTable, without: Collection[str], source: str) -> str:
     columns = {name: str(column.type) for name, column in spec.columns.items() if name not in without}
     declared = spec.model_dump(mode="json", include={"primary_keys", "event_time", "inputs", "grain"})
-    text = json.dumps({**declared, "columns": columns, "source": _source(project, spec, without)}, sort_keys=True)
-    return _FORMAT + hashlib.sha256(text.encode()).hexdigest()[:16]
+    return _FORMAT + _digest(json.dumps({**declared, "columns": columns, "source": source}, sort_keys=True))
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _source(project: LoadedProject, spec: FeatureTable, without: Collection[str]) -> str:
     if spec.sql is None:
-        module = str(spec.function).rpartition(".")[0].replace(".", "/")
-        return f"{spec.function}\n{(project.folder / (module + '.py')).read_text(encoding='utf-8')}"
+        own, *others = list(module_texts(project, str(spec.function)).items()) or [("", "")]
+        return _own_source(spec, own[1]) + (json.dumps(dict(others), sort_keys=True) if others else "")
     query = parse_query((project.folder / spec.sql).read_text(encoding="utf-8"))
     if without and query.key == "select":
         query.set("expressions", [item for item in query.expressions if item.alias_or_name not in without])
     return str(query.sql(dialect=DIALECT, comments=False))
+
+
+def _own_source(spec: FeatureTable, text: str) -> str:
+    return f"{spec.function}\n{text}"
+
+
+def _hash_of_own_module(project: LoadedProject, spec: FeatureTable) -> str | None:
+    """The digest of before imported modules counted; None for a query."""
+    text = module_text(project, str(spec.function)) if spec.function is not None else None
+    return None if text is None else _hash(spec, (), _own_source(spec, text))
 
 
 def what_changed(
@@ -53,22 +81,46 @@ def what_changed(
     present = definition_hash(project, spec)
     begun = last.backfill if last.backfill is not None and not last.backfill.finished else None
     if last.definition == present:
-        if begun is None or begun.done_until is None or begun.definition == present:
+        if begun is None or not covered(begun) or begun.definition == present:
             return None
-        return f"a backfill by another definition had come to {begun.done_until}, and that definition was taken back"
-    if last.definition is None or not last.definition.startswith(_FORMAT):
+        return f"a backfill by another definition had {_done(begun)}, and that definition was taken back"
+    is_old = last.definition is None or not last.definition.startswith(_FORMAT)
+    if is_old or last.definition == _hash_of_own_module(project, spec):
         return "an older Penstock wrote it, and kept another digest of its definition"
     added = [column for column in spec.value_columns if column not in stored]
     if added and last.definition == definition_hash(project, spec, added):
         return f"new column(s), filled in every row: {', '.join(added)}"
     raise GateError(
-        f"{project.name}.{name}: its definition ({spec.sql or spec.function}, or its declaration) is not the one that "
+        f"{project.name}.{name}: its definition ({_where_changed(project, spec, last)}) is not the one that "
         f"its rows were made by as of {last.as_of}"
-        + (f", and a backfill has come to {begun.done_until}" if begun else "")
-        + f". Nothing was written. Compute them again: parameter backfill={name} of the DAG "
+        + (f", and a backfill has {_done(begun)}" if begun and covered(begun) else "")
+        + f". Nothing was written. {_what_to_compute(last, begun, present)}: parameter backfill={name} of the DAG "
         f"{project.name}.feature_refresh, or penstock run feature_refresh {project.name} --backfill {name}"
         + ("" if begun else "; or take the change back")
     )
+
+
+def _where_changed(project: LoadedProject, spec: FeatureTable, last: CommitRecord) -> str:
+    """The files that differ from those that the rows were made by; where that was not recorded, what it may be."""
+    if not last.sources:
+        return f"{spec.sql or spec.function}, or its declaration"
+    now = definition_sources(project, spec)
+    changed = sorted(place for place in {*now, *last.sources} if now.get(place) != last.sources.get(place))
+    return f"changed: {', '.join(changed)}" if changed else "changed: its declaration in project.yaml"
+
+
+def _done(begun: BackfillProgress) -> str:
+    done = covered(begun)
+    if len(done) == 1 and done[0].after is None:
+        return f"come to {to_text(done[0].until)}"
+    return f"computed the event times {', and '.join(map(str, done))}"
+
+
+def _what_to_compute(last: CommitRecord, begun: BackfillProgress | None, present: str) -> str:
+    if begun is None or begun.definition != present:
+        return "Compute them again"
+    left = remaining(Piece(None, last.as_of_moment), covered(begun))
+    return f"Compute the others ({', and '.join(map(str, left))})"
 
 
 def create_table(project: LoadedProject, name: str, spec: FeatureTable, path: str) -> "DeltaTable":

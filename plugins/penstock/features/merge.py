@@ -1,6 +1,6 @@
 """Refresh of a feature table, second half: the gate, and the merge that makes a batch visible."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +13,24 @@ from penstock.features.readmission import settle
 from penstock.features.refresh import feature_table
 from penstock.features.staging import CHANGE, PREVIOUS, Change, Mode, StagedBatch, remove_staging
 from penstock.lakehouse.records import CommitRecord, latest_record
-from penstock.lakehouse.small_tables import create_if_missing, fill_missing, read_arrow, upsert, version
+from penstock.lakehouse.small_tables import (
+    create_if_missing,
+    fill_missing,
+    read_arrow,
+    read_parts,
+    stream,
+    upsert,
+    version,
+)
 from penstock.spec.project import Column, ColumnType, FeatureTable
 from penstock.workspace import Workspace
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
+
+MOST_ROWS = 1_000_000
+"""How many row versions go to the history in one commit: what is merged lies in this process's memory."""
 
 
 @dataclass(frozen=True)
@@ -77,8 +88,7 @@ def validate_batch(workspace: Workspace, batch: StagedBatch) -> CheckedBatch:
         bad, quarantined = _judge_here(batch, spec, gate)
     if not quarantined:
         return CheckedBatch(batch, 0)
-    staged = read_arrow(batch.path, version=batch.version)
-    return CheckedBatch(_stage_again(batch, _without_bad(staged, staged[CHANGE].to_pandas(), bad)), quarantined)
+    return CheckedBatch(_stage_again(batch, bad), quarantined)
 
 
 _Gate = Callable[[Any], tuple[Any, int]]
@@ -96,32 +106,42 @@ def _judge_on_server(
     workspace: Workspace, batch: StagedBatch, spec: FeatureTable, gate: _Gate
 ) -> "tuple[pd.Index, int]":
     """The same, judged by Spark: only keys come here."""
+    import pandas as pd
+
     keys = spec.key_columns
     with workspace.spark() as spark:
         staged = spark.read.format("delta").option("versionAsOf", batch.version).load(batch.path)
         good, quarantined = gate(staged.where(f"{CHANGE} <> '{Change.DELETE}'").select(*map(quote, spec.columns)))
+        if not quarantined:
+            return pd.RangeIndex(0), 0
         good_keys = good.select(*map(quote, keys)).toArrow().to_pandas()
     here = read_arrow(batch.path, version=batch.version, columns=[*keys, CHANGE]).to_pandas()
     is_good = (here.merge(good_keys, on=keys, how="left", indicator=True)["_merge"] == "both").to_numpy()
     return here.index[~is_good & (here[CHANGE] != Change.DELETE).to_numpy()], quarantined
 
 
-def _without_bad(staged: "pa.Table", change: "pd.Series", bad: "pd.Index") -> "pa.Table":
-    """The staged rows without those at `bad`; where they would have replaced a row, they remove it."""
+def _stage_again(batch: StagedBatch, bad: "pd.Index") -> StagedBatch:
+    from deltalake import DeltaTable, write_deltalake
+
+    write_deltalake(batch.path, stream(_without_bad(batch, bad)), mode="overwrite")
+    staged = DeltaTable(batch.path)
+    return replace(batch, version=staged.version(), rows=staged.count())
+
+
+def _without_bad(batch: StagedBatch, bad: "pd.Index") -> "Iterator[pa.Table]":
+    """The staged rows without those at the positions `bad`; where they would have replaced a row, they remove it."""
+    import numpy as np
     import pyarrow as pa
+    import pyarrow.compute as compute
 
-    removes = change[bad][change[bad] == Change.UPDATE].index
-    change = change.astype(object)
-    change[removes] = str(Change.DELETE)
-    staged = staged.set_column(staged.column_names.index(CHANGE), CHANGE, pa.array(change, pa.string()))
-    return staged.filter(pa.array(~change.index.isin(bad.difference(removes))))
-
-
-def _stage_again(batch: StagedBatch, rows: "pa.Table") -> StagedBatch:
-    from deltalake import write_deltalake
-
-    write_deltalake(batch.path, rows, mode="overwrite")
-    return replace(batch, version=version(batch.path), rows=len(rows))
+    begin, positions = 0, bad.to_numpy()
+    for rows in read_parts(batch.path, batch.version):
+        is_bad = pa.array(np.isin(np.arange(begin, begin + len(rows)), positions))
+        begin += len(rows)
+        removes = compute.and_(is_bad, compute.equal(rows[CHANGE], str(Change.UPDATE)))
+        change = compute.if_else(removes, str(Change.DELETE), rows[CHANGE])
+        left = rows.set_column(rows.column_names.index(CHANGE), CHANGE, change)
+        yield left.filter(compute.or_(compute.invert(is_bad), removes))
 
 
 def merge_batch(workspace: Workspace, checked: CheckedBatch) -> RefreshedTable:
@@ -139,9 +159,8 @@ def merge_batch(workspace: Workspace, checked: CheckedBatch) -> RefreshedTable:
     last = latest_record(target)
     if last is None or last.batch != batch.id:
         commit = new_record(workspace, project, batch)
-        staged = read_arrow(batch.path, version=batch.version)
-        _keep_previous(workspace, spec, batch, staged, commit)
-        commit_batch(target, spec, batch, staged, commit)
+        _keep_previous(workspace, spec, batch, commit)
+        commit_batch(target, spec, batch, commit)
     if DeltaTable.is_deltatable(batch.path):  # a repeat that comes after its removal has nothing left to do
         settle(workspace, batch)
         remove_staging(batch.path)
@@ -151,27 +170,38 @@ def merge_batch(workspace: Workspace, checked: CheckedBatch) -> RefreshedTable:
     )  # fmt: skip
 
 
-def _keep_previous(
-    workspace: Workspace, spec: FeatureTable, batch: StagedBatch, staged: "pa.Table", commit: CommitRecord
-) -> None:
+def _keep_previous(workspace: Workspace, spec: FeatureTable, batch: StagedBatch, commit: CommitRecord) -> None:
     """Keeps the row versions that a batch ends. Left by a killed refresh, they are versions that still hold: harmless.
 
     One of the same keys and `_known_at` is overwritten: it held at no moment.
     """
     import pyarrow as pa
+
+    path = workspace.addresses.writable(f"{batch.project}.{history_name(batch.table)}")
+    moment = pa.scalar(parse_as_of(batch.known_at), pa.timestamp("us", tz="UTC"))
+    until = Column(type=ColumnType.TIMESTAMP, description="until when these values were known, UTC")
+    for ended in _ended(batch):
+        create_if_missing(
+            path, {**spec.columns, KNOWN_AT: KNOWN_AT_COLUMN, KNOWN_UNTIL: until}, keys=spec.key_columns,
+            description=f"Row versions of {batch.project}.{batch.table} that were corrected or removed.",
+            properties={"penstock.writer": "deltalake"},
+        )  # fmt: skip
+        rows = ended.append_column(KNOWN_UNTIL, pa.repeat(moment, len(ended)))
+        upsert(path, fill_missing(rows, path), [*spec.key_columns, KNOWN_AT], commit)
+
+
+def _ended(batch: StagedBatch) -> "Iterator[pa.Table]":
+    """The row versions that a batch ends, some MOST_ROWS at a time."""
+    import pyarrow as pa
     import pyarrow.compute as compute
 
-    ended = staged.filter(compute.is_valid(staged[PREVIOUS]))
-    if not len(ended):
-        return
-    moment = pa.scalar(parse_as_of(batch.known_at), pa.timestamp("us", tz="UTC"))
-    rows = pa.Table.from_struct_array(ended[PREVIOUS].combine_chunks())
-    rows = rows.append_column(KNOWN_UNTIL, pa.repeat(moment, len(rows)))
-    path = workspace.addresses.writable(f"{batch.project}.{history_name(batch.table)}")
-    until = Column(type=ColumnType.TIMESTAMP, description="until when these values were known, UTC")
-    create_if_missing(
-        path, {**spec.columns, KNOWN_AT: KNOWN_AT_COLUMN, KNOWN_UNTIL: until}, keys=spec.key_columns,
-        description=f"Row versions of {batch.project}.{batch.table} that were corrected or removed.",
-        properties={"penstock.writer": "deltalake"},
-    )  # fmt: skip
-    upsert(path, fill_missing(rows, path), [*spec.key_columns, KNOWN_AT], commit)
+    waiting: list[pa.Table] = []
+    for part in read_parts(batch.path, batch.version, [PREVIOUS]):
+        ended = part.filter(compute.is_valid(part[PREVIOUS]))
+        if len(ended):
+            waiting.append(pa.Table.from_struct_array(ended[PREVIOUS].combine_chunks()))
+        if sum(map(len, waiting)) >= MOST_ROWS:
+            yield pa.concat_tables(waiting)
+            waiting = []
+    if waiting:
+        yield pa.concat_tables(waiting)

@@ -1,12 +1,12 @@
 """What a refresh must compute: the touched groups, or the whole table and why."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from penstock.clock import to_text
 from penstock.errors import DefinitionChanged, GateError, NothingToDo
-from penstock.features.definition import create_table, definition_hash, what_changed
+from penstock.features.definition import create_table, definition_hash, definition_sources, what_changed
 from penstock.features.inputs import InputTable, open_input
 from penstock.features.known import KNOWN_AT
 from penstock.features.readmission import has_waiting_rows
@@ -33,6 +33,7 @@ class Plan:
     version: int
     mark: int | None
     is_empty: bool = False
+    sources: dict[str, str] = field(default_factory=dict)
 
     def in_full(self, why: str) -> "Plan":
         """The same with the whole table computed."""
@@ -54,6 +55,7 @@ def make_plan(
     plan = Plan(
         Mode.FULL, "the table is new", inputs, commit[1] if commit else None, definition_hash(project, spec), path,
         table.version(), table.transaction_version(app_id(project.name, name)),
+        sources=definition_sources(project, spec),
     )  # fmt: skip
     if commit is None:
         return replace(plan, is_empty=table.count() == 0)

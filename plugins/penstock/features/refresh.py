@@ -19,7 +19,7 @@ from penstock.errors import NothingToDo, SpecError, TableError
 from penstock.features.commits import commit_batch, new_record
 from penstock.features.differences import difference, difference_here
 from penstock.features.inputs import quote, sql_moment
-from penstock.features.known import KNOWN_AT
+from penstock.features.known_moments import Moments, moments_there
 from penstock.features.plan import Plan, make_plan
 from penstock.features.readmission import settle_all
 from penstock.features.restricted import current_here, restrict_current, restricted_inputs
@@ -60,10 +60,11 @@ def stage_table(workspace: Workspace, project_name: str, table_name: str, as_of:
                 batch = write_staging(batch, _changed_rows(spark, project, spec, plan, views, None, as_of))
             elif touched.count:
                 query = _query(project, spec)
-                with restricted_inputs(
-                    spark, spec, plan, views, touched, as_of, f"{batch.path}_inputs", query
-                ) as restricted:
-                    rows = _changed_rows(spark, project, spec, plan, restricted, touched, as_of)
+                with restricted_inputs(spark, spec, plan, views, touched, as_of, f"{batch.path}_inputs", query) as (
+                    restricted,
+                    moments,
+                ):
+                    rows = _changed_rows(spark, project, spec, plan, restricted, touched, as_of, moments)
                     batch = write_staging(batch, rows, few_rows=touched.few_rows)
     if batch.rows == 0:
         if batch.mode is Mode.FULL:
@@ -75,11 +76,14 @@ def stage_table(workspace: Workspace, project_name: str, table_name: str, as_of:
 
 def _changed_rows(
     spark: "SparkSession", project: LoadedProject, spec: FeatureTable, plan: Plan, views: dict[str, "DataFrame"],
-    touched: Touched | None, as_of: datetime,
+    touched: Touched | None, as_of: datetime, moments: Moments | None = None,
 ) -> "DataFrame | pa.Table":  # fmt: skip
     output = transform(spark, project, spec, views).where(f"{quote(spec.event_time)} <= {sql_moment(as_of)}")
-    output = with_known_at(output, spec, plan, as_of)
+    moments = moments or moments_there(spec, plan, views, as_of)
     here = current_here(spec, plan, touched, as_of) if touched is not None else None
+    if here is not None and moments.are_here:
+        return difference_here(moments.added_here(output.toArrow(), spec), here, spec)
+    output = moments.added(output, spec)
     if here is not None:
         return difference_here(output.toArrow(), here, spec)
     current = spark.read.format("delta").option("versionAsOf", plan.version).load(plan.path)
@@ -93,7 +97,7 @@ def _record_reached(
 ) -> None:
     """Records that a table is as it was up to a later as_of: a row that comes for a moment before it is late."""
     if plan.last is not None:
-        commit_batch(plan.path, spec, batch, None, new_record(workspace, project, batch))
+        commit_batch(plan.path, spec, batch, new_record(workspace, project, batch), with_rows=False)
     remove_staging(batch.path)
 
 
@@ -117,7 +121,7 @@ def new_batch(
         inputs={name: found.version for name, found in plan.inputs.items()},
         input_ids={name: found.id for name, found in plan.inputs.items()},
         planned_mark=plan.mark, planned_version=plan.version, definition=plan.definition,
-        backfill=backfill or _carried(plan),
+        backfill=backfill or _carried(plan), sources=plan.sources,
     )  # fmt: skip
 
 
@@ -170,15 +174,3 @@ def transform(
 
 def _query(project: LoadedProject, spec: FeatureTable) -> str | None:
     return None if spec.sql is None else (project.folder / spec.sql).read_text(encoding="utf-8")
-
-
-def with_known_at(output: "DataFrame", spec: FeatureTable, plan: Plan, known_at: datetime) -> "DataFrame":
-    """The rows with `_known_at` as it is where they are new: their event time, or `known_at` for late ones.
-
-    A row is late where the table had reached its event time before.
-    """
-    event_time, moment = quote(spec.event_time), sql_moment(known_at)
-    if plan.last is None:
-        return output.selectExpr("*", f"{event_time} AS {KNOWN_AT}")
-    late = f"{event_time} <= {sql_moment(plan.last.as_of_moment)}"
-    return output.selectExpr("*", f"CASE WHEN {late} THEN {moment} ELSE {event_time} END AS {KNOWN_AT}")

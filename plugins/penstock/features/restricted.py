@@ -1,11 +1,21 @@
 """The inputs of a refresh, and the feature table itself, restricted to the rows of touched groups."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from penstock.features.inputs import InputTable, quote
+from penstock.features.known_moments import (
+    Moments,
+    groups_known_here,
+    has_rest,
+    late_only,
+    latest,
+    moment_columns,
+    undecided,
+)
 from penstock.features.plan import Plan
 from penstock.features.rows_here import MappedTable, rows_here
 from penstock.features.staging import remove_staging, stored_names
@@ -22,42 +32,66 @@ if TYPE_CHECKING:
 _ROW_GROUP = 50_000  # Spark reads each in a task of its own
 
 
+@dataclass(frozen=True)
+class _Chosen:
+    """An input's rows of touched groups, chosen by this process; known: when each group's last one became known."""
+
+    frame: "DataFrame"
+    known: "pa.Table | None"
+
+
 @contextmanager
 def restricted_inputs(
     spark: "SparkSession", spec: FeatureTable, plan: Plan, views: dict[str, "DataFrame"], touched: Touched,
     as_of: datetime, folder: str, query: str | None,
-) -> Iterator[dict[str, "DataFrame"]]:  # fmt: skip
+) -> Iterator[tuple[dict[str, "DataFrame"], Moments | None]]:  # fmt: skip
     """The inputs with the rows of touched groups only; all rows, where they map to groups only by a join.
 
-    Rows that this process chooses lie in `folder` for as long as they are computed with. query: the transformation,
-    where it is SQL, which may need some columns only.
+    Also the moments from which the groups are known, where they need no Spark query. Rows that this process chooses lie
+    in `folder` for as long as they are computed with. query: the transformation, where it is SQL, which may need some
+    columns only.
     """
+    late = late_only(plan, as_of)
+    open_ones = undecided(spec, plan) if touched.may_be_after(late.since) else {}
     try:
         found = {
-            name: _chosen_here(spark, spec, plan.inputs[name], touched, as_of, f"{folder}/{number}.parquet", query)
+            name: _chosen_here(
+                spark, spec, plan.inputs[name], touched, as_of, f"{folder}/{number}.parquet", query, set(open_ones)
+            )
             for number, name in enumerate(views)
         }
-        if all(frame is not None for frame in found.values()):
+        if all(chosen is not None for chosen in found.values()):
             spark.conf.set("spark.sql.adaptive.enabled", "false")  # to plan anew takes longer than to compute
             spark.conf.set("spark.sql.shuffle.partitions", "2")
-        yield {
-            name: _restrict(spark, spec, frame, name, touched) if found[name] is None else found[name]
-            for name, frame in views.items()
+        frames = {
+            name: chosen.frame if chosen is not None else _restrict(spark, spec, views[name], name, touched)
+            for name, chosen in found.items()
         }
+        yield frames, _moments_here(spec, plan, late, [found[name] for name in open_ones], touched)
     finally:
         remove_staging(folder)
 
 
+def _moments_here(
+    spec: FeatureTable, plan: Plan, late: Moments, open_ones: Sequence[_Chosen | None], touched: Touched
+) -> Moments | None:
+    """From when the groups are known, by the rows that this process chose; None where Spark has to say."""
+    if not touched.may_be_after(late.since):
+        return late
+    parts = [chosen.known for chosen in open_ones if chosen is not None and chosen.known is not None]
+    if len(parts) < len(open_ones) or has_rest(spec, plan):
+        return None
+    return replace(late, groups=latest(parts) if parts else None)
+
+
 def _chosen_here(
-    spark: "SparkSession",
-    spec: FeatureTable,
-    table: InputTable,
-    touched: Touched,
-    as_of: datetime,
-    path: str,
-    query: str | None,
-) -> "DataFrame | None":
-    """The rows of touched groups, chosen by this process; None where it is for Spark to find them."""
+    spark: "SparkSession", spec: FeatureTable, table: InputTable, touched: Touched, as_of: datetime, path: str,
+    query: str | None, open_ones: Collection[str],
+) -> _Chosen | None:  # fmt: skip
+    """The rows of touched groups, chosen by this process; None where it is for Spark to find them.
+
+    open_ones: inputs whose rows may become known after the event time, so that the moments of all are asked for.
+    """
     mapping = spec.grain.inputs.get(table.name) if spec.grain else None
     if mapping is None or mapping.join is not None or touched.here is None:
         return None
@@ -66,9 +100,25 @@ def _chosen_here(
     )
     if mapped is None:
         return None
-    columns = mapped.files.schema.names if query is None else columns_read(query, mapped.files.schema.names)
-    rows = rows_here(mapped, touched.here, columns or mapped.columns, table.available_at, as_of)
-    return None if rows is None else _handed_over(spark, mapped, rows, path)
+    every = mapped.files.schema.names
+    if query is None or any(_joins(spec, name, table.name) for name in open_ones):
+        columns = every
+    else:
+        columns = columns_read(query, every) or mapped.columns
+    moments = moment_columns(table) if table.name in open_ones else []
+    wanted = list(dict.fromkeys([*columns, *([*mapped.columns, *moments] if moments else [])]))
+    rows = rows_here(mapped, touched.here, wanted, table.available_at, as_of)
+    if rows is None:
+        return None
+    return _Chosen(
+        _handed_over(spark, mapped, rows, path), groups_known_here(mapped, rows, moments) if moments else None
+    )
+
+
+def _joins(spec: FeatureTable, name: str, other: str) -> bool:
+    """Whether the rows of an input map to groups by a join with another."""
+    join = spec.grain.inputs[name].join if spec.grain is not None else None
+    return join is not None and join.input == other
 
 
 def _restrict(

@@ -5,7 +5,7 @@ failed and killed tries leave is removed by a later refresh.
 """
 
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -44,7 +44,8 @@ class StagedBatch:
     """Rows to merge into a feature table: a staging table at a version, and what they were made from.
 
     The staging table has the feature table's columns and `_known_at`, and `_change` and `_previous`: what a row does,
-    and the row version that it replaces or removes. `planned_mark` is the table's mark that it was planned after.
+    and the row version that it replaces or removes. `planned_mark` is the table's mark that it was planned after;
+    `sources` has the digests of the files that `definition` was made of.
     """
 
     id: str
@@ -63,6 +64,7 @@ class StagedBatch:
     planned_version: int
     definition: str
     backfill: BackfillProgress | None = None
+    sources: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def from_dict(cls, value: dict[str, object]) -> "StagedBatch":

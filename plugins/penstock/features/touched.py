@@ -67,6 +67,12 @@ class Touched:
         ranges = None if times is None else ranges_of(times)
         return cls(len(groups), ranges, nullable, few_rows, here=groups, mapped=mapped or {})
 
+    def may_be_after(self, moment: datetime | None) -> bool:
+        """Whether some group may have event times after a moment (None: any)."""
+        if moment is None or self.ranges is None:
+            return True
+        return any(found.last is None or found.last > moment for found in self.ranges)
+
     def groups(self, spark: "SparkSession") -> "DataFrame":
         """The groups as a DataFrame."""
         return self.there if self.there is not None else spark.createDataFrame(self.here)

@@ -26,6 +26,8 @@ class BackfillProgress:
 
     definition: what the rows are computed by. start, until: the range of event times (start excluded; None: from
     the first, to the last). done_until: the event time up to which it is done; None before the first piece.
+    finished: all is done, the table is of this definition; until then covered: the ranges that are done, by this
+    backfill and those of other ranges before it.
     """
 
     definition: str
@@ -33,6 +35,7 @@ class BackfillProgress:
     until: str | None = None
     done_until: str | None = None
     finished: bool = False
+    covered: list[list[str | None]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,9 @@ class CommitRecord:
 
     inputs: versions by name; input_ids: the Delta ids of the same tables. batch: the staged batch that was merged, or a
     mark of this one write.
-    backfill: the table's newest backfill, finished or not. Records of older versions lack the later fields.
+    backfill: the table's newest backfill, finished or not. known_by_inputs: whether rows that are new count as known
+    once their inputs were, not at their event time whatever they are made from. sources: by file of the project, the
+    digest of what `definition` was made of. Records of older versions lack the later fields.
     """
 
     as_of: str
@@ -53,6 +58,8 @@ class CommitRecord:
     input_ids: dict[str, str] = field(default_factory=dict)
     batch: str | None = None
     backfill: BackfillProgress | None = None
+    known_by_inputs: bool = False
+    sources: dict[str, str] = field(default_factory=dict)
 
     @property
     def as_of_moment(self) -> datetime:

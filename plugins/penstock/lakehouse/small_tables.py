@@ -5,7 +5,9 @@ change data feed.
 """
 
 import json
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from penstock.errors import ServiceError, TableError
@@ -173,13 +175,34 @@ def append_once(
 
 def fill_missing(rows: "pa.Table", path: str) -> "pa.Table":
     """Rows with the table's further columns as nulls: those that its declaration no longer has."""
+    return with_nulls(rows, further_fields(path, rows.column_names))
+
+
+def further_fields(path: str, names: Sequence[str]) -> list["pa.Field"]:
+    """The columns that a table has beside these."""
     import pyarrow as pa
     from deltalake import DeltaTable
 
-    for field in pa.schema(DeltaTable(path).schema().to_arrow()):
-        if field.name not in rows.column_names:
-            rows = rows.append_column(pa.field(field.name, field.type), pa.nulls(len(rows), field.type))
+    return [field for field in pa.schema(DeltaTable(path).schema().to_arrow()) if field.name not in names]
+
+
+def with_nulls(rows: "pa.Table", fields: Sequence["pa.Field"]) -> "pa.Table":
+    """Rows with further columns, null in each."""
+    import pyarrow as pa
+
+    for field in fields:
+        rows = rows.append_column(pa.field(field.name, field.type), pa.nulls(len(rows), field.type))
     return rows
+
+
+def stream(parts: Iterable["pa.Table"]) -> "pa.RecordBatchReader":
+    """Rows that a writer takes part by part, so that they are never all in memory; there is at least one part."""
+    import pyarrow as pa
+
+    waiting = iter(parts)
+    first = next(waiting)
+    batches = (batch for part in chain([first], waiting) for batch in part.to_batches())
+    return pa.RecordBatchReader.from_batches(first.schema, batches)
 
 
 def write_system_rows(path: str, table: SystemTable, rows: list[dict[str, Any]], commit: CommitRecord) -> int:
@@ -244,6 +267,17 @@ def open_dataset(path: str, version: int | None) -> "Dataset":
     from deltalake import DeltaTable
 
     return DeltaTable(path, version=version).to_pyarrow_dataset(filesystem=_local_files(path))
+
+
+def read_parts(path: str, version: int | None, columns: list[str] | None = None) -> Iterator["pa.Table"]:
+    """A table's rows in parts that fit into memory, in the order of `read_arrow`; first an empty one of its columns."""
+    import pyarrow as pa
+
+    dataset = open_dataset(path, version)
+    names = dataset.schema.names if columns is None else columns
+    yield pa.schema([dataset.schema.field(name) for name in names]).empty_table()
+    for batch in dataset.to_batches(columns=names):
+        yield pa.Table.from_batches([batch])
 
 
 def _local_files(path: str) -> "FileSystem | None":

@@ -48,7 +48,8 @@ class StageFeatureTableOperator(PenstockOperator):
         from penstock.lineage.dependants import naming_dependants
 
         params = context.get("params") or {}
-        request = parse_request(params.get("backfill"), params.get("backfill_from"), params.get("backfill_until"))
+        given = (params.get(name) for name in ("backfill", "backfill_from", "backfill_until", "backfill_piece"))
+        request = parse_request(*given)
         check_tables(workspace.project(self.project), request)
         if request is not None and self.table in request.tables:
             done = backfill_table(workspace, self.project, self.table, as_of, request, say=self.log.info)
