@@ -17,6 +17,7 @@ from rich.table import Table
 from penstock.commands import compliance, online, releases
 from penstock.commands import quarantine as quarantine_commands
 from penstock.commands import suite as suite_commands
+from penstock.commands import tables as table_commands
 from penstock.commands import tuning as tuning_commands
 from penstock.commands import webhook as webhook_commands
 from penstock.commands.lineage import lineage as lineage_command
@@ -228,6 +229,9 @@ _quarantine.command(name="list")(explains_errors(quarantine_commands.list_rows))
 _quarantine.command()(explains_errors(quarantine_commands.accept))
 _quarantine.command()(explains_errors(quarantine_commands.correct))
 app.add_typer(_quarantine, name="quarantine")
+_table = typer.Typer(help="Tables that are no longer wanted.", no_args_is_help=True, callback=lambda: None)
+_table.command()(explains_errors(table_commands.drop))
+app.add_typer(_table, name="table")
 _suite = typer.Typer(help="Suites of expectations.", no_args_is_help=True, callback=lambda: None)
 _suite.command()(explains_errors(suite_commands.propose))
 app.add_typer(_suite, name="suite")

@@ -9,7 +9,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
+from typer.testing import CliRunner
 
+from penstock.cli import app
 from penstock.clock import parse_as_of
 from penstock.errors import GateError, TableError
 from penstock.features import FeatureStore
@@ -210,6 +212,53 @@ def test_a_table_that_models_need_is_dropped_by_force_only(yard: Workspace) -> N
     assert "moods" not in yard.addresses.tables(PROJECT)
 
 
+def test_a_table_that_is_declared_no_longer_is_dropped_by_command(
+    yard: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow import MlflowClient
+
+    monkeypatch.setenv("PENSTOCK_ROOT", str(yard.root))
+    monkeypatch.setenv("PENSTOCK_LAKEHOUSE_ROOT", yard.environment.lakehouse.root)
+    write(yard, "aged", {"trains": 1})
+    write(yard, "aged_history", {})
+    there = Path(yard.addresses.writable(f"{PROJECT}.aged"))
+
+    def drop(table: str, *words: str, answer: str = "") -> tuple[int, str]:
+        done = CliRunner().invoke(app, ["table", "drop", f"{PROJECT}.{table}", *words], input=answer)
+        return done.exit_code, done.output.replace("\n", " ")
+
+    for table, why in {
+        "daily": "is declared in", "delay_training_set": "keeps itself", "aged_history": "belongs to another table",
+        "agde": "write aged",
+    }.items():  # fmt: skip
+        code, said = drop(table, "--yes")
+        assert code == 1
+        assert why in said
+    client, old = MlflowClient(), f"{PROJECT}.old"
+    client.create_registered_model(old)
+    try:
+        tags = {"penstock.inputs": json.dumps({f"{PROJECT}.aged": 1})}
+        run = client.create_run(client.get_experiment_by_name(MODEL).experiment_id)
+        client.create_model_version(old, f"{run.info.artifact_uri}/model", run.info.run_id, tags)
+        assert f"is needed by model version {old}/1" in drop("aged", "--yes")[1]
+    finally:
+        client.delete_registered_model(old)
+    assert drop("aged", answer="n\n")[0] == 1
+    assert there.is_dir()
+
+    code, said = drop("aged", "--yes", "--keep-files")
+    assert code == 0, said
+    assert not there.is_dir()
+    assert "aged" not in yard.addresses.tables(PROJECT)
+    (kept,) = there.parent.glob("_dropped/aged_*")
+    assert str(kept) in said
+    for folder in kept.iterdir():
+        folder.rename(there.with_name(folder.name))  # as the command says
+    assert {"aged", "aged_history"} <= set(yard.addresses.tables(PROJECT))
+    assert drop("aged", "--yes", "--force")[0] == 0
+    assert not [name for name in yard.addresses.tables(PROJECT) if name.startswith("aged")]
+
+
 def test_whether_a_table_is_needed_is_not_guessed_while_mlflow_is_down(yard: Workspace) -> None:
     down = yard.with_(connections=Connections(yard.resolved.spark_url, "http://localhost:9"))
     store = FeatureStore(PROJECT, down)
@@ -218,6 +267,35 @@ def test_whether_a_table_is_needed_is_not_guessed_while_mlflow_is_down(yard: Wor
     with pytest.raises(TableError, match="cannot be told: MLflow at http://localhost:9"):
         store.drop_table("unsure")
     store.drop_table("unsure", force=True)
+
+
+def test_a_version_whose_files_cannot_be_read_leaves_open_whether_a_table_is_needed(yard: Workspace) -> None:
+    from mlflow import MlflowClient
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    store, lost = FeatureStore(PROJECT, yard), f"{PROJECT}.lost"
+    frame = pd.DataFrame({"train": ["a"], "seen_at": pd.to_datetime(["2024-01-01"], utc=True), "mood": [1.0]})
+    store.create_table("doubted", "train", "seen_at", df=frame)
+    client = MlflowClient()
+    run = client.create_run(client.get_experiment_by_name(MODEL).experiment_id)
+    place, foreign = (f"{run.info.artifact_uri}/{name}" for name in ("model", "foreign"))
+    client.create_registered_model(lost)
+    try:
+        client.create_model_version(lost, place, run.info.run_id)
+        with pytest.raises(TableError, match=rf"cannot be told: what {lost}/1 needs is not known"):
+            store.drop_table("doubted")
+        spec = yard.root / FILE_NAME
+        lookups = [{"table": "doubted", "keys": {"train": "train"}, "features": ["mood"]}]
+        spec.write_text(json.dumps({"project": PROJECT, "lookups": lookups}))
+        get_artifact_repository(place).log_artifact(str(spec), "extra_files")  # the store is mended
+        with pytest.raises(TableError, match=rf"doubted is needed by model version {lost}/1"):
+            store.drop_table("doubted")
+        client.create_model_version(lost, foreign, run.info.run_id)
+        get_artifact_repository(foreign).log_artifact(str(spec.rename(spec.with_name("MLmodel"))))
+        client.delete_model_version(lost, "1")
+        store.drop_table("doubted")  # a model of somebody else's has no such file: that is known
+    finally:
+        client.delete_registered_model(lost)
 
 
 @pytest.mark.parametrize("mlflow_answers", [True, False])

@@ -6,10 +6,8 @@ descriptions as comments. The deltalake library is its one writing engine.
 
 import json
 import re
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from penstock.clock import now
@@ -31,7 +29,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _ATTEMPTS = 10
-_MODEL_TABLES = ("_predictions", "_training_set", "_serving_log")
+MODEL_TABLES = ("_predictions", "_training_set", "_serving_log")
 
 
 @dataclass(frozen=True)
@@ -236,7 +234,7 @@ def check_name(workspace: Workspace, address: Address) -> None:
         raise TableError(f"{address} names the read-only root {address.root}: leave it out to write here")
     spec = workspace.project(address.project).spec
     taken = {str(table) for table in SYSTEM_TABLES} | {
-        f"{model}{suffix}" for model in spec.models for suffix in _MODEL_TABLES
+        f"{model}{suffix}" for model in spec.models for suffix in MODEL_TABLES
     }
     if not re.match(NAME_PATTERN, address.table) or address.table.endswith(history_name("")):
         raise TableError(f"{address}: a table's name has lower-case letters, digits and _, and no _history at its end")
@@ -327,21 +325,3 @@ def _write_without(workspace: Workspace, path: str, names: list[str]) -> None:
         there, kept, mode="overwrite", schema_mode="overwrite",
         commit_properties=CommitProperties(custom_metadata={"userMetadata": commit.to_json()}),
     )  # fmt: skip
-
-
-def drop(workspace: Workspace, table: OwnTable) -> None:
-    """Removes a table and its history from the lakehouse."""
-    history = Address(table.address.project, history_name(table.address.table))
-    for path in (table.path, workspace.addresses.writable(history)):
-        _remove(path)
-
-
-def _remove(path: str) -> None:
-    if "://" not in path:
-        if Path(path).is_dir():
-            shutil.rmtree(path)
-        return
-    from pyarrow.fs import FileSystem
-
-    system, inner = FileSystem.from_uri(path)
-    system.delete_dir(inner)

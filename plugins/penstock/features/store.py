@@ -18,7 +18,6 @@ from penstock.features.own_tables import (
     add_columns,
     check_definition,
     create,
-    drop,
     drop_columns,
     infer_schema,
     open_own_table,
@@ -178,14 +177,16 @@ class FeatureStore:
         )  # fmt: skip
         return describe_table(self.workspace, address)
 
-    def drop_table(self, name: str, *, force: bool = False) -> None:
-        """Removes a table of one's own, with its history. Raises TableError that names the models that need it."""
-        from penstock.lineage.dependants import require_unneeded
+    def drop_table(self, name: str, *, force: bool = False, keep_files: bool = False) -> None:
+        """Removes a table of one's own, or one that is declared no longer, with its history.
 
-        address = self._address(name)
-        table = open_own_table(self.workspace, address)
-        require_unneeded(self.workspace, address, (), force, str(address))
-        drop(self.workspace, table)
+        :param keep_files: move it to `_dropped/` beside the project's tables, from where it can be brought back.
+
+        Raises TableError for a table that is declared, and one that names the models and tables that need it.
+        """
+        from penstock.lineage.dropping import drop_table
+
+        drop_table(self.workspace, self._address(name), keep_files=keep_files, force=force)
 
     def create_training_set(
         self, df: "pd.DataFrame", lookups: "Sequence[Lookup | Mapping[str, Any]]", *, timestamp_key: str,

@@ -82,7 +82,7 @@ def build_graph(workspace: Workspace, *, registry: Registry | None = None) -> Gr
     found = registry or registered_versions(workspace, [project.name for project in loaded])
     for version in found.versions:
         _add_version(builder, version)
-    return builder.graph([*notes, found.problem] if found.problem else notes)
+    return builder.graph([*notes, *found.problems])
 
 
 def lineage_of(workspace: Workspace, name: str, project: str | None = None) -> Graph:

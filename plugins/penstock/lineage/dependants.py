@@ -40,11 +40,13 @@ def require_unneeded(workspace: Workspace, address: Address, columns: Sequence[s
     found = dependants(workspace, address, columns)
     if found.names:
         raise TableError(
-            f"{what} is needed by {', '.join(found.names)}: change these first, or give force=True to break them"
+            f"{what} is needed by {', '.join(found.names)}: change these first, or give force=True (--force) to break "
+            "them"
         )
     if found.notes:
         raise TableError(
-            f"whether {what} is needed cannot be told: {'; '.join(found.notes)}. Try again, or give force=True"
+            f"whether {what} is needed cannot be told: {'; '.join(found.notes)}. Try again, or give force=True "
+            "(--force)"
         )
 
 

@@ -8,7 +8,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from penstock.training.feature_spec import PATH_IN_MODEL
+from penstock.errors import ServiceError
+from penstock.training.feature_spec import FILE_NAME, PATH_IN_MODEL
 from penstock.training.mlflow_client import BY_NUMBER, answers, every
 from penstock.training.runs import tracking
 from penstock.training.used_columns import UsedColumn, used_columns
@@ -21,7 +22,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class VersionLineage:
-    """A registered version: `training_set` is `project.table@version`; columns are empty where it has no spec."""
+    """A registered version: `training_set` is `project.table@version`; columns are empty where it has no spec.
+
+    problem: why its columns are not known.
+    """
 
     name: str
     version: int
@@ -29,6 +33,7 @@ class VersionLineage:
     training_set: str | None
     inputs: Mapping[str, int]
     columns: tuple[UsedColumn, ...]
+    problem: str = ""
 
     @property
     def id(self) -> str:
@@ -42,6 +47,11 @@ class Registry:
 
     versions: tuple[VersionLineage, ...] = ()
     problem: str = ""
+
+    @property
+    def problems(self) -> list[str]:
+        """What is not known of them, and why."""
+        return [said for said in (self.problem, *(version.problem for version in self.versions)) if said]
 
 
 def registered_versions(workspace: Workspace, projects: Sequence[str]) -> Registry:
@@ -77,24 +87,52 @@ def _version(
     client: "MlflowClient", project: str, version: "ModelVersion", aliases: Mapping[int, list[str]]
 ) -> VersionLineage:
     tags = version.tags or {}
-    spec = read_feature_spec(client.tracking_uri, version.name, int(version.version))
+    spec, problem = None, ""
+    try:
+        spec = read_feature_spec(client.tracking_uri, version.name, int(version.version))
+    except ServiceError as error:
+        problem = str(error)
     return VersionLineage(
         name=version.name, version=int(version.version), aliases=tuple(sorted(aliases.get(int(version.version), []))),
         training_set=tags.get("penstock.training_set"),
         inputs=json.loads(tags.get("penstock.inputs", "{}")) or (spec or {}).get("inputs", {}),
-        columns=tuple(used_columns(spec, project)) if spec else (),
+        columns=tuple(used_columns(spec, project)) if spec else (), problem=problem,
     )  # fmt: skip
 
 
 @lru_cache(maxsize=1000)
 def read_feature_spec(tracking_uri: str, name: str, version: int) -> dict[str, Any] | None:  # noqa: ARG001
-    """A version's feature_spec.json; None where it has none. A version never changes, so it is read once."""
+    """A version's feature_spec.json; None where it has none. A version never changes, so it is read once.
+
+    Raises ServiceError, and asks again the next time, where it cannot be read.
+    """
+    import requests
     from mlflow.artifacts import download_artifacts
     from mlflow.exceptions import MlflowException
 
     with tempfile.TemporaryDirectory() as folder:
         try:
             local = download_artifacts(artifact_uri=f"models:/{name}/{version}/{PATH_IN_MODEL}", dst_path=folder)
-        except (MlflowException, OSError):
-            return None
-        return json.loads(Path(local).read_text(encoding="utf-8"))
+            return json.loads(Path(local).read_text(encoding="utf-8"))  # type: ignore[no-any-return]
+        except (MlflowException, requests.RequestException, OSError, ValueError) as error:
+            if _has_other_files(f"models:/{name}/{version}"):
+                return None
+            raise ServiceError(
+                f"what {name}/{version} needs is not known: {FILE_NAME} cannot be read from MLflow's artifacts "
+                f"({str(error)[:200]}). Mend their store, or delete the version"
+            ) from error
+
+
+def _has_other_files(model_uri: str) -> bool:
+    """Whether a model's files can be listed, and the feature_spec.json is not among them."""
+    import requests
+    from mlflow.artifacts import list_artifacts
+    from mlflow.exceptions import MlflowException
+
+    folder, _, _ = PATH_IN_MODEL.rpartition("/")
+    try:
+        files = [file.path for file in list_artifacts(artifact_uri=model_uri)]
+        inner = [file.path for file in list_artifacts(artifact_uri=f"{model_uri}/{folder}")] if folder in files else []
+    except (MlflowException, requests.RequestException, OSError):
+        return False
+    return bool(files) and PATH_IN_MODEL not in inner

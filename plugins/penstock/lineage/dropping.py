@@ -1,0 +1,91 @@
+"""Dropping a table that nobody declares and nobody needs: a person's own one, or one that was declared once."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from penstock.clock import now
+from penstock.errors import TableError
+from penstock.features.known import history_name
+from penstock.features.own_tables import MODEL_TABLES
+from penstock.features.table_info import declaration, table_names
+from penstock.lakehouse.addresses import Address
+from penstock.lakehouse.removal import remove_folder, set_aside
+from penstock.lakehouse.system_tables import SYSTEM_TABLES
+from penstock.lineage.dependants import require_unneeded
+from penstock.spec.faults import suggestion
+from penstock.workspace import Workspace
+
+DROPPED = "_dropped"
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """A table that is gone: its last version and rows, and where its files lie (empty: removed)."""
+
+    table: str
+    version: int
+    rows: int
+    kept: str = ""
+
+
+def drop_table(
+    workspace: Workspace, address: Address, *, keep_files: bool = False, force: bool = False
+) -> Dropped:  # fmt: skip
+    """Removes a table with its history; with `keep_files` they are moved to `_dropped/<table>_<moment>/` beside it.
+
+    force: although models or other tables need it. Raises TableError for a table that is declared, Penstock's own, not
+    there, in a read-only root, or needed, naming who needs it; and where that cannot be told.
+    """
+    from deltalake import DeltaTable
+
+    path = droppable(workspace, address)
+    require_unneeded(workspace, address, (), force, str(address))
+    stored = DeltaTable(path)
+    version, rows = stored.version(), stored.count()
+    names = [address.table, history_name(address.table)]
+    paths = {name: workspace.addresses.writable(Address(address.project, name)) for name in names}
+    remove_folder(workspace.addresses.writable(Address(address.project, f"_staging_{address.table}")))
+    if not keep_files:
+        for place in paths.values():
+            remove_folder(place)
+        return Dropped(str(address), version, rows)
+    kept = f"{path.rpartition('/')[0]}/{DROPPED}/{address.table}_{_stamp(now())}"
+    for name, place in paths.items():
+        set_aside(place, f"{kept}/{name}")
+    return Dropped(str(address), version, rows, kept)
+
+
+def droppable(workspace: Workspace, address: Address) -> str:
+    """The path of a table that may be dropped, as far as the project and the lakehouse say. Raises TableError."""
+    _check_free(workspace, address)
+    path, found = workspace.addresses.writable(address), workspace.addresses.find(address)
+    if found is None:
+        there = [name.partition(".")[2] for name in table_names(workspace, address.project)]
+        known = [*workspace.addresses.tables(address.project), *there]
+        hint = suggestion(address.table, known, "tables")
+        raise TableError(f"there is no table {address} in {workspace.environment.name}: {hint}")
+    if found != path:
+        raise TableError(f"{address} lies in a read-only root ({found}): it is dropped in its own environment")
+    return path
+
+
+def _check_free(workspace: Workspace, address: Address) -> None:
+    if address.root is not None:
+        raise TableError(f"{address} names the read-only root {address.root}: leave it out to drop a table here")
+    spec = workspace.project(address.project).spec
+    if declaration(workspace, address) is not None:
+        raise TableError(
+            f"{address} is declared in {address.project}'s project.yaml, and its pipeline would make it again: remove "
+            "it there first"
+        )
+    models = {f"{model}{suffix}" for model in spec.models for suffix in MODEL_TABLES}
+    if address.table in {*map(str, SYSTEM_TABLES), *models}:
+        raise TableError(
+            f"{address} is a table that Penstock keeps itself: it stays as long as the project and its models"
+        )
+    if address.table.startswith("_") or address.table.endswith(history_name("")):
+        raise TableError(f"{address} belongs to another table: drop that one, it goes along")
+
+
+def _stamp(moment: datetime) -> str:
+    return f"{moment:%Y%m%dT%H%M%SZ}"
