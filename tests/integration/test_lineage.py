@@ -286,7 +286,7 @@ def test_a_version_whose_files_cannot_be_read_leaves_open_whether_a_table_is_nee
             store.drop_table("doubted")
         spec = yard.root / FILE_NAME
         lookups = [{"table": "doubted", "keys": {"train": "train"}, "features": ["mood"]}]
-        spec.write_text(json.dumps({"project": PROJECT, "lookups": lookups}))
+        spec.write_text(json.dumps({"project": PROJECT, "lookups": lookups, "inputs": {f"{PROJECT}.doubted": 0}}))
         get_artifact_repository(place).log_artifact(str(spec), "extra_files")  # the store is mended
         with pytest.raises(TableError, match=rf"doubted is needed by model version {lost}/1"):
             store.drop_table("doubted")
