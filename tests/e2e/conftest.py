@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import psutil
 import pytest
 
 from penstock.airflow_rest import AirflowClient, DagRun
@@ -69,6 +70,25 @@ class RunningAirflow:
             assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
             time.sleep(0.3)
         return found
+
+    def running(self, *dag_ids: str) -> list[dict[str, Any]]:
+        """The task instances of some DAGs whose process runs."""
+        found = []
+        for dag_id in dag_ids:
+            path = f"/dags/{dag_id}/dagRuns/~/taskInstances"
+            found += self.client.call("GET", path, params={"state": "running", "limit": 100})["task_instances"]
+        return [task for task in found if task["pid"]]
+
+    def kill(self, task: dict[str, Any]) -> bool:
+        """SIGKILL for a task's process and all that it has started. Answers whether it was there still."""
+        try:
+            process = psutil.Process(task["pid"])
+            assert process.environ().get("PENSTOCK_HOME") == str(self.home), task
+            for one in (*process.children(recursive=True), process):
+                one.kill()
+        except psutil.NoSuchProcess:
+            return False
+        return True
 
     def _ended(self, run: DagRun) -> DagRun | None:
         found = self.client.run(run.dag_id, run.run_id)

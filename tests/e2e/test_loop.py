@@ -4,14 +4,11 @@ The tests of this file are one story, told in order.
 """
 
 import json
-import os
-import signal
 import subprocess
 from collections.abc import Callable
 from datetime import timedelta
 
 import pandas as pd
-import psutil
 import pytest
 
 from penstock.airflow_rest import DagRun
@@ -201,17 +198,17 @@ def test_predictions_are_scored_once_monitored_and_the_decision_is_recorded(
     assert decision["as_of"] == pd.Timestamp("2024-02-18", tz="UTC")
 
 
+def _killed(airflow: RunningAirflow, task_id: str) -> bool:
+    return any(airflow.kill(task) for task in airflow.running(REFRESH) if task["task_id"] == task_id)
+
+
 def test_a_killed_task_is_tried_again_and_nothing_is_written_twice(airflow: RunningAirflow, table: Table) -> None:
     since = now()
     run = airflow.client.trigger(REFRESH, {"as_of": "2024-02-20"})
-    airflow.wait(lambda: airflow.client.tasks(run).get("turbine_daily.merge") == "running", "the merge to run")
-    for process in psutil.process_iter(["cmdline", "environ"]):
-        words = " ".join(process.info["cmdline"] or [])
-        ours = (process.info["environ"] or {}).get("PENSTOCK_HOME") == str(airflow.home)
-        if ours and "airflow task supervisor" in words and "turbine_daily.merge" in words:
-            for child in process.children(recursive=True):
-                os.kill(child.pid, signal.SIGKILL)
+    airflow.wait(lambda: _killed(airflow, "turbine_daily.stage"), "the task to kill")
     assert airflow.finish(run).state == "success"
+    path = f"/dags/{REFRESH}/dagRuns/{run.run_id}/taskInstances/turbine_daily.stage"
+    assert airflow.client.call("GET", path)["try_number"] == 2
     airflow.settle(since)
     daily = table("turbine_daily")
     assert not daily.duplicated(["park", "turbine", "event_time"]).any()

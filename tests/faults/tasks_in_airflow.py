@@ -3,12 +3,9 @@
 import json
 import os
 import random
-import signal
 import sys
 import time
 from datetime import timedelta
-
-import psutil
 
 from penstock.airflow_rest import DagRun
 from penstock.clock import now, to_text
@@ -65,18 +62,11 @@ def _train(airflow: RunningAirflow, number: int) -> float:  # noqa: F811
 
 def _kill_one(airflow: RunningAirflow, chance: random.Random) -> str | None:  # noqa: F811
     """Kills one running task of the two DAGs, with everything below it. Answers which; None where none runs."""
-    found = []
-    for process in psutil.process_iter(["cmdline", "environ"]):
-        words = " ".join(process.info["cmdline"] or [])
-        ours = (process.info["environ"] or {}).get("PENSTOCK_HOME") == str(airflow.home)
-        if ours and "airflow task supervisor" in words and any(name in words for name in VICTIMS):
-            found.append((words, process))
+    found = airflow.running(*VICTIMS)
     if not found:
         return None
-    words, supervisor = chance.choice(found)
-    for child in supervisor.children(recursive=True):
-        os.kill(child.pid, signal.SIGKILL)
-    return words.strip()[-120:]
+    task = chance.choice(found)
+    return f"{task['dag_id']}.{task['task_id']} try {task['try_number']}" if airflow.kill(task) else None
 
 
 def _all_ended(airflow: RunningAirflow, since: object) -> bool:  # noqa: F811
