@@ -2,7 +2,8 @@
 
 Simulated are labels and the predictions of two models; what decides is what decides in promotion
 (`penstock.training.differences`, `penstock.registry.rules`). Equal models: both err alike. Better: the candidate
-errs less, by just what the spec declares as `detectable`. Worse by the margin: what `non_inferior` must refuse.
+errs less, by just what the spec declares as `detectable`, on rows of which the gate says that they are enough, and on
+fewer. Worse by the margin: what `non_inferior` must refuse.
 COMPARISONS shrinks the number to try it out; PAGE=1 writes the table into docs/explanation/comparison.md.
 """
 
@@ -30,8 +31,9 @@ from penstock.training.units import Units, units_of
 
 PAGE = Path(__file__).resolve().parents[1] / "docs/explanation/comparison.md"
 DAYS = 42
+MORE_DAYS = 56  # from which on the gate itself says that the rows find an advantage in the area under the curve
 LARGE = 4_000  # days from which the true size of an advantage is measured
-COLUMNS = ("rows", "drawn", "metric", "rule", "truth", "comparisons", "promoted", "99 % interval", "bar", "met")
+COLUMNS = ("rows", "days", "drawn", "metric", "rule", "truth", "comparisons", "promoted", "99 % interval", "bar", "met")
 
 
 @dataclass(frozen=True)
@@ -80,17 +82,21 @@ class Case:
     truth: str  # equal, better, worse
     rule: str = "superior"
     bar: str = ""
+    days: int = DAYS
 
 
 def cases() -> Iterator[Case]:
     """Everything that is measured; without a bar: shown as a warning."""
-    for metric in ("log_loss", "roc_auc"):
+    for metric, days in (("log_loss", DAYS), ("roc_auc", MORE_DAYS)):
         for world, unit in ((INDEPENDENT, "row"), (INDEPENDENT, "day"), (CORRELATED, "day")):
             yield Case(world, unit, metric, "equal", bar="at most alpha")
-            yield Case(world, unit, metric, "better", bar="at least power")
-        yield Case(CORRELATED, "row", metric, "equal")
+            yield Case(world, unit, metric, "better", bar="at least power", days=days if world is INDEPENDENT else DAYS)
+        yield Case(CORRELATED, "row", metric, "equal", bar="none: too sure")
         yield Case(CORRELATED, "day", metric, "worse", "non_inferior", "at most alpha")
-        yield Case(CORRELATED, "day", metric, "equal", "non_inferior", "at least power")
+        yield Case(CORRELATED, "day", metric, "equal", "non_inferior", "at least power", days)
+    for unit in ("row", "day"):
+        yield Case(INDEPENDENT, unit, "roc_auc", "better", bar="none: too few rows")
+    yield Case(CORRELATED, "day", "roc_auc", "equal", "non_inferior", "none: too few rows")
 
 
 @cache
@@ -112,7 +118,7 @@ def share_promoted(case: Case, comparisons: int, seed: int = 0) -> int:
 
 
 def _is_promoted(world: World, case: Case, model: Model, demand: Demand, seed: int) -> bool:
-    label, candidate, production, day = world.sample(1_000_000 + seed, DAYS)
+    label, candidate, production, day = world.sample(1_000_000 + seed, case.days)
     times = pd.Timestamp("2020-01-01", tz="UTC") + pd.to_timedelta(day, unit="D")
     units = units_of(pd.DataFrame({PREDICTION_TIME: times}), case.unit, model.promotion.seed)
     return demand.holds(difference(_project(), model, case.metric, label, candidate, production, units))
@@ -174,10 +180,10 @@ def _line(case: Case, count: int, comparisons: int) -> tuple[str, ...]:
     alpha = model.promotion.alpha
     low, high = interval(count, comparisons)
     met = {"at most alpha": share <= alpha, "at least power": share >= POWER}.get(case.bar)
-    bar = {"at most alpha": f"<= {alpha:g}", "at least power": f">= {POWER:g}"}.get(case.bar, "none: too sure")
+    bar = {"at most alpha": f"<= {alpha:g}", "at least power": f">= {POWER:g}"}.get(case.bar, case.bar)
     return (
-        case.world.name, f"{case.unit}s", case.metric, case.rule, case.truth, str(comparisons), f"{share:.3f}",
-        f"{low:.3f} to {high:.3f}", bar, "" if met is None else "yes" if met else "no",
+        case.world.name, str(case.days), f"{case.unit}s", case.metric, case.rule, case.truth, str(comparisons),
+        f"{share:.3f}", f"{low:.3f} to {high:.3f}", bar, "" if met is None else "yes" if met else "no",
     )  # fmt: skip
 
 
