@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _ATTEMPTS = 10
-MODEL_TABLES = ("_predictions", "_training_set", "_serving_log")
+_MODEL_TABLES = ("_predictions", "_training_set", "_serving_log")
 
 
 @dataclass(frozen=True)
@@ -228,17 +228,19 @@ def to_pandas(frame: Any) -> "pd.DataFrame":
     raise TableError(f"a pandas, Arrow or Spark DataFrame is needed, not {type(frame).__name__}")
 
 
+def is_kept_by_penstock(workspace: Workspace, address: Address) -> bool:
+    """Whether a table is one of Penstock's own: of the system, or of a declared model."""
+    models = workspace.project(address.project).spec.models
+    return address.table in {*SYSTEM_TABLES, *(f"{model}{suffix}" for model in models for suffix in _MODEL_TABLES)}
+
+
 def check_name(workspace: Workspace, address: Address) -> None:
     """Raises TableError where a person cannot give a table this name: it is no name, or it is taken."""
     if address.root is not None:
         raise TableError(f"{address} names the read-only root {address.root}: leave it out to write here")
-    spec = workspace.project(address.project).spec
-    taken = {str(table) for table in SYSTEM_TABLES} | {
-        f"{model}{suffix}" for model in spec.models for suffix in MODEL_TABLES
-    }
     if not re.match(NAME_PATTERN, address.table) or address.table.endswith(history_name("")):
         raise TableError(f"{address}: a table's name has lower-case letters, digits and _, and no _history at its end")
-    if address.table in taken:
+    if is_kept_by_penstock(workspace, address):
         raise TableError(f"{address} is a table that Penstock keeps itself: choose another name")
     if declaration(workspace, address) is not None:
         raise TableError(

@@ -6,11 +6,10 @@ from datetime import datetime
 from penstock.clock import now
 from penstock.errors import TableError
 from penstock.features.known import history_name
-from penstock.features.own_tables import MODEL_TABLES
+from penstock.features.own_tables import is_kept_by_penstock
 from penstock.features.table_info import declaration, table_names
 from penstock.lakehouse.addresses import Address
 from penstock.lakehouse.removal import remove_folder, set_aside
-from penstock.lakehouse.system_tables import SYSTEM_TABLES
 from penstock.lineage.dependants import require_unneeded
 from penstock.spec.faults import suggestion
 from penstock.workspace import Workspace
@@ -72,14 +71,12 @@ def droppable(workspace: Workspace, address: Address) -> str:
 def _check_free(workspace: Workspace, address: Address) -> None:
     if address.root is not None:
         raise TableError(f"{address} names the read-only root {address.root}: leave it out to drop a table here")
-    spec = workspace.project(address.project).spec
     if declaration(workspace, address) is not None:
         raise TableError(
             f"{address} is declared in {address.project}'s project.yaml, and its pipeline would make it again: remove "
             "it there first"
         )
-    models = {f"{model}{suffix}" for model in spec.models for suffix in MODEL_TABLES}
-    if address.table in {*map(str, SYSTEM_TABLES), *models}:
+    if is_kept_by_penstock(workspace, address):
         raise TableError(
             f"{address} is a table that Penstock keeps itself: it stays as long as the project and its models"
         )
