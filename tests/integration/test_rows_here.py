@@ -53,7 +53,7 @@ def test_rows_of_groups_are_found_in_the_files_that_may_hold_them(tmp_path: Path
         columns = {"store": ["a", "b"], "at": pa.array(times, MOMENTS), "n": [day, day]}
         write_deltalake(path, pa.table(columns), mode="append")
     day = "date_trunc('DAY', at)"
-    mapped = MappedTable.open(path, 3, "orders", {"store": "store", "day": day})
+    mapped = MappedTable.of(path, DeltaTable(path, version=3), "orders", {"store": "store", "day": day})
     assert mapped is not None
     days = pa.array([begin + timedelta(days=1), begin + timedelta(days=2)], MOMENTS)
     groups = pa.table({"store": ["b", "z"], "day": days})
@@ -69,7 +69,7 @@ def test_rows_that_became_available_later_or_never_are_left_out(tmp_path: Path) 
     for values in ([at, known[0]], [known[1], None], [known[2]]):
         rows = {"store": ["a"] * len(values), "known_at": pa.array(values, MOMENTS)}
         write_deltalake(path, pa.table(rows), mode="append")
-    mapped = MappedTable.open(path, 2, "orders", {"store": "store"})
+    mapped = MappedTable.of(path, DeltaTable(path, version=2), "orders", {"store": "store"})
     assert mapped is not None
     for as_of, count in ((at, 1), (known[0], 2), (known[1], 3), (known[2], 4)):
         found = rows_here.rows_here(mapped, pa.table({"store": ["a"]}), ["store"], "known_at", as_of)
@@ -151,7 +151,7 @@ def test_a_file_without_statistics_is_read(tmp_path: Path) -> None:
     path = str(tmp_path / "orders")
     rows = pa.table({"store": ["a"], "at": pa.array([moment("2024-01-01T10:00")], MOMENTS)})
     write_deltalake(path, rows, configuration={"delta.dataSkippingNumIndexedCols": "0"})
-    mapped = MappedTable.open(path, DeltaTable(path).version(), "orders", {"store": "store"})
+    mapped = MappedTable.of(path, DeltaTable(path), "orders", {"store": "store"})
     assert mapped is not None
     found = rows_here.rows_here(mapped, pa.table({"store": ["a"]}), ["store"], None, moment("2024-01-02"))
     assert found is not None

@@ -98,6 +98,18 @@ def test_files_with_secrets_are_private(settings, programs):
     assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}
 
 
+@pytest.mark.parametrize(
+    ("options", "collectors"),
+    [((), ["-XX:+UseParallelGC"]), (("-Xss4m",), ["-XX:+UseParallelGC"]), (("-XX:+UseZGC",), ["-XX:+UseZGC"])],
+)
+def test_spark_has_one_garbage_collector(settings, options, collectors):
+    java = Java(Path("/usr/bin/java"), 17)
+    chosen = replace(settings, spark_java_options=options)
+    command = spark_program(chosen, read_credentials(), java, settings.jars / "delta").command
+    assert [option for option in command if option.endswith("GC")] == collectors
+    assert set(options) <= set(command)
+
+
 def test_only_changed_settings_count_as_changed(settings, programs, monkeypatch):
     supervisor = Supervisor(settings)
     assert supervisor.configure(programs) == set(PROGRAMS)

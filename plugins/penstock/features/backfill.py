@@ -30,7 +30,6 @@ from penstock.spec.project import FeatureTable
 from penstock.workspace import Workspace
 
 if TYPE_CHECKING:
-    from deltalake import DeltaTable
     from pyspark.sql.connect.dataframe import DataFrame
 
 # A piece is computed, compared and checked in memory of some hundred megabytes.
@@ -200,11 +199,9 @@ def _rows_by_day(path: str, event_time: str) -> dict[datetime, int]:
 def _stage_piece(
     workspace: Workspace, project: LoadedProject, name: str, piece: Piece, progress: BackfillProgress, as_of: datetime
 ) -> StagedBatch:
-    from deltalake import DeltaTable
-
     spec = feature_table(project, name)
-    table = DeltaTable(workspace.addresses.writable(f"{project.name}.{name}"))
-    plan = _plan(workspace, project, name, spec, table, progress)
+    path = workspace.addresses.writable(f"{project.name}.{name}")
+    plan = _plan(workspace, project, name, spec, path, progress)
     assert plan.last is not None
     reached = plan.last.as_of_moment
     with workspace.spark() as spark:
@@ -219,16 +216,18 @@ def _stage_piece(
 
 
 def _plan(
-    workspace: Workspace, project: LoadedProject, name: str, spec: FeatureTable, table: "DeltaTable",
-    progress: BackfillProgress,
+    workspace: Workspace, project: LoadedProject, name: str, spec: FeatureTable, path: str, progress: BackfillProgress,
 ) -> Plan:  # fmt: skip
+    from deltalake import DeltaTable
+
+    table = DeltaTable(path)
     last = latest_record(table)
     assert last is not None
     return Plan(
         Mode.BACKFILL, f"backfill up to {progress.done_until}",
         {item: open_input(workspace, project.name, item) for item in spec.inputs}, last,
         progress.definition if progress.finished else last.definition or "",
-        table.table_uri, table.version(), table.transaction_version(app_id(project.name, name)),
+        path, table, table.transaction_version(app_id(project.name, name)),
         sources=definition_sources(project, spec) if progress.finished else last.sources,
     )  # fmt: skip
 

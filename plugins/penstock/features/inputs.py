@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from penstock.clock import to_text
@@ -13,6 +14,7 @@ from penstock.spec.project import Lookup
 from penstock.workspace import Workspace
 
 if TYPE_CHECKING:
+    from deltalake import DeltaTable
     from pyspark.sql.connect.dataframe import DataFrame
     from pyspark.sql.connect.session import SparkSession
 
@@ -27,6 +29,13 @@ class InputTable:
     available_at: str
     version: int
     id: str = ""
+
+    @cached_property
+    def opened(self) -> "DeltaTable":
+        """The table at its version; its log is read once."""
+        from deltalake import DeltaTable
+
+        return DeltaTable(self.path, version=self.version)
 
     def read(self, spark: "SparkSession", as_of: datetime, after: datetime | None = None) -> "DataFrame":
         """The rows that were available at as_of (and, with `after`, not yet at that moment)."""
@@ -69,9 +78,7 @@ class InputTable:
 
     def has_change_feed(self) -> bool:
         """Whether the table's commits say which rows they changed."""
-        from deltalake import DeltaTable
-
-        return DeltaTable(self.path).metadata().configuration.get("delta.enableChangeDataFeed") == "true"
+        return self.opened.metadata().configuration.get("delta.enableChangeDataFeed") == "true"
 
     def _cut(self, frame: "DataFrame", as_of: datetime, after: datetime | None) -> "DataFrame":
         frame = frame.where(f"`{self.available_at}` <= {sql_moment(as_of)}")

@@ -102,9 +102,7 @@ class Moments:
 
 def moment_columns(table: InputTable) -> list[str]:
     """The columns of an input that say when a row became known: the greatest of them counts."""
-    from deltalake import DeltaTable
-
-    fields = [field.name for field in DeltaTable(table.path, version=table.version).schema().fields]
+    fields = [field.name for field in table.opened.schema().fields]
     return [table.available_at, *([KNOWN_AT] if KNOWN_AT in fields and table.available_at != KNOWN_AT else [])]
 
 

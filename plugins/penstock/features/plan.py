@@ -30,10 +30,15 @@ class Plan:
     last: CommitRecord | None
     definition: str
     path: str
-    version: int
+    table: "DeltaTable"
     mark: int | None
     is_empty: bool = False
     sources: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def version(self) -> int:
+        """The feature table's version, which nobody moves on."""
+        return self.table.version()
 
     def in_full(self, why: str) -> "Plan":
         """The same with the whole table computed."""
@@ -54,7 +59,7 @@ def make_plan(
     commit = latest_commit(table)
     plan = Plan(
         Mode.FULL, "the table is new", inputs, commit[1] if commit else None, definition_hash(project, spec), path,
-        table.version(), table.transaction_version(app_id(project.name, name)),
+        table, table.transaction_version(app_id(project.name, name)),
         sources=definition_sources(project, spec),
     )  # fmt: skip
     if commit is None:
@@ -81,7 +86,8 @@ def _columns(table: "DeltaTable", version: int) -> list[str]:
     """The columns that a table had at a version."""
     from deltalake import DeltaTable
 
-    return [field.name for field in DeltaTable(table.table_uri, version=version).schema().fields]
+    then = table if table.version() == version else DeltaTable(table.table_uri, version=version)
+    return [field.name for field in then.schema().fields]
 
 
 def _compare_inputs(

@@ -95,9 +95,7 @@ def _chosen_here(
     mapping = spec.grain.inputs.get(table.name) if spec.grain else None
     if mapping is None or mapping.join is not None or touched.here is None:
         return None
-    mapped = touched.mapped.get(table.name) or MappedTable.open(
-        table.path, table.version, table.name, mapping.expressions
-    )
+    mapped = touched.mapped.get(table.name) or MappedTable.of(table.path, table.opened, table.name, mapping.expressions)
     if mapped is None:
         return None
     every = mapped.files.schema.names
@@ -135,7 +133,7 @@ def current_here(spec: FeatureTable, plan: Plan, touched: Touched, as_of: dateti
     assert spec.grain is not None
     if touched.here is None or not touched.few_rows:
         return None
-    mapped = MappedTable.open(plan.path, plan.version, "", {column: quote(column) for column in spec.grain.columns})
+    mapped = MappedTable.of(plan.path, plan.table, "", {column: quote(column) for column in spec.grain.columns})
     return mapped and rows_here(mapped, touched.here, stored_names(spec), None, as_of)
 
 

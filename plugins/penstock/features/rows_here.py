@@ -16,6 +16,7 @@ from penstock.lakehouse.data_files import DataFiles, read_changes
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
+    from deltalake import DeltaTable
 
     from penstock.features.inputs import InputTable
     from penstock.features.plan import Plan
@@ -37,11 +38,11 @@ class MappedTable:
     values: dict[str, GrainValue]
 
     @classmethod
-    def open(cls, path: str, version: int, name: str, expressions: dict[str, str]) -> "MappedTable | None":
-        """The table at a version; None where some expression or the table's form is Spark's to work out."""
+    def of(cls, path: str, table: "DeltaTable", name: str, expressions: dict[str, str]) -> "MappedTable | None":
+        """A table at its version; None where some expression or the table's form is Spark's to work out."""
         values = {column: grain_value(expression, name) for column, expression in expressions.items()}
         known = {column: value for column, value in values.items() if value is not None}
-        files = DataFiles.open(path, version) if len(known) == len(values) else None
+        files = DataFiles.of(path, table) if len(known) == len(values) else None
         if files is None:
             return None
         names = set(files.schema.names)
@@ -141,7 +142,7 @@ def groups_here(
     inputs: dict[str, MappedTable] = {}
     for name, mapping in spec.grain.inputs.items():
         table = plan.inputs[name]
-        mapped = None if mapping.join else MappedTable.open(table.path, table.version, name, mapping.expressions)
+        mapped = None if mapping.join else MappedTable.of(table.path, table.opened, name, mapping.expressions)
         found = _groups_of(mapped, table, spec, plan, as_of) if mapped is not None else None
         if mapped is None or found is None:
             return None
@@ -167,7 +168,7 @@ def _groups_of(
         return None
     found = []
     if seen != table.version:
-        changed = read_changes(table.path, seen, table.version, names, MOST_ROWS)
+        changed = read_changes(table.opened, seen, names, MOST_ROWS)
         if changed is None:
             return None
         found.append(mapped.groups(changed.filter(_until(changed, table.available_at, as_of))))

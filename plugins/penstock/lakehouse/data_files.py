@@ -33,14 +33,12 @@ class DataFiles:
     files: "pa.Table"
 
     @classmethod
-    def open(cls, path: str, version: int) -> "DataFiles | None":
-        """The files; None where reading them takes more than Parquet: partitions, renamed columns, deletion vectors."""
+    def of(cls, path: str, table: "DeltaTable") -> "DataFiles | None":
+        """The table's files; None where they take more than Parquet: partitions, renamed columns, deletion vectors."""
         import pyarrow as pa
-        from deltalake import DeltaTable
 
         from penstock.lakehouse.maintenance import open_files
 
-        table = DeltaTable(path, version=version)
         files = pa.table(table.get_add_actions(flatten=True))
         if not _is_plain(table) or any("%" in name or ":" in name for name in files["path"].to_pylist()):
             return None
@@ -100,23 +98,21 @@ class DataFiles:
             return pa.concat_tables([keep(wanted.empty_table()), *pool.map(read_one, names)])
 
 
-def read_changes(path: str, since: int, until: int, columns: Sequence[str], most: int) -> "pa.Table | None":
-    """Rows that commits after version `since`, up to `until`, inserted, updated (both images) or deleted.
+def read_changes(table: "DeltaTable", since: int, columns: Sequence[str], most: int) -> "pa.Table | None":
+    """Rows that commits after version `since`, up to the table's, inserted, updated (both images) or deleted.
 
     None where they are more than `most`, or where the table or its change data feed cannot be read here.
     """
     import pyarrow as pa
-    from deltalake import DeltaTable
     from deltalake.exceptions import DeltaError
 
-    table = DeltaTable(path, version=until)
     if not _is_plain(table):
         return None
     wanted = pa.schema([pa.schema(table.schema().to_arrow()).field(name) for name in columns])
     found: list[pa.Table] = []
     try:
         reader = pa.RecordBatchReader.from_stream(
-            table.load_cdf(starting_version=since + 1, ending_version=until, columns=list(columns))
+            table.load_cdf(starting_version=since + 1, ending_version=table.version(), columns=list(columns))
         )
         for batch in reader:
             found.append(pa.Table.from_batches([batch]).select(list(columns)).cast(wanted))

@@ -63,7 +63,7 @@ def create_if_missing(
         )  # fmt: skip
     table = DeltaTable(path)
     _evolve(table, declared)
-    return DeltaTable(path)
+    return table
 
 
 def _delta_fields(columns: dict[str, Column], keys: list[str]) -> list["Field"]:
