@@ -162,7 +162,7 @@ def _against_duckdb(folder: Path, connections: Connections, repeats: int) -> dic
 def _against_feast(folder: Path, connections: Connections) -> dict[str, Any]:
     entities, count = make_entities(folder, 1)
     work, reference = f"as-of join, {count:,} rows, 3 tables", f"Feast {FEAST}, duckdb store"
-    ours, _ = _best(lambda: join_by_penstock(folder, connections, entities))
+    ours, _ = _best(lambda: join_by_penstock(folder, connections, entities), times=10)  # until the JVM has compiled it
     try:
         python = _feast_python()
         script = Path(__file__).with_name("feast_join.py")
