@@ -46,9 +46,12 @@ COPY plugins /opt/penstock/plugins
 COPY dags /opt/penstock/dags
 COPY include /opt/penstock/include
 RUN python -m compileall -q /opt/penstock/plugins /opt/penstock/include
-# The commit that this image was built from: tables and models record it.
+# The commit that this image was built from, and its branch (no .git is in here): tables and models record the commit,
+# and models count as trained from reviewed code where the branch is one of the environment's code.branches.
 ARG CODE_VERSION=
-ENV PENSTOCK_CODE_VERSION=$CODE_VERSION
+ARG CODE_BRANCH=
+ENV PENSTOCK_CODE_VERSION=$CODE_VERSION \
+    PENSTOCK_CODE_BRANCH=$CODE_BRANCH
 USER penstock
 WORKDIR /opt/penstock
 ENTRYPOINT ["python", "-m", "penstock.stack.containers"]

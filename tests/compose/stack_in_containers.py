@@ -103,8 +103,8 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> str:
     for number, text in enumerate(roots_of_this_machine()):
         (context / "docker" / "certificates" / f"machine-{number}.crt").write_text(text + "\n")
     commit = run("git", "rev-parse", "HEAD", cwd=ROOT).strip()
-    arguments = ("--network", "host", "--tag", IMAGE, "--build-arg", f"CODE_VERSION={commit}")
-    run("docker", "build", *arguments, context, timeout=1800)
+    code = ("--build-arg", f"CODE_VERSION={commit}", "--build-arg", "CODE_BRANCH=main")
+    run("docker", "build", "--network", "host", "--tag", IMAGE, *code, context, timeout=1800)
     return commit
 
 
@@ -177,6 +177,12 @@ def test_features_are_refreshed_over_rest(deployment, image):
     assert json.loads(record)["code"] == image
 
 
+@pytest.mark.parametrize("environment", ["staging", "prod"])
+def test_tasks_know_that_the_images_commit_was_reviewed(deployment, image, environment):
+    code = _REVIEWED.replace("ENVIRONMENT", environment)
+    assert json.loads(deployment.in_container("airflow-scheduler", code)) == [image, ["main"]]
+
+
 def test_mlflow_keeps_runs_and_artifacts(deployment):
     assert deployment.in_container("airflow-scheduler", _LOG_A_RUN) == "kept"
 
@@ -224,6 +230,15 @@ written = [c["userMetadata"] for c in table.history() if c.get("userMetadata")]
 with workspace.spark() as spark:
     rows = spark.read.format("delta").load(table.table_uri).count()
 print(json.dumps({"code": json.loads(written[0])["penstock"]["code"], "rows": rows, "version": table.version()}))
+"""
+_REVIEWED = """
+import json, os
+from penstock.lakehouse.git import reviewed_on
+from penstock.workspace import Workspace
+workspace = Workspace.open("ENVIRONMENT")
+code = os.environ["PENSTOCK_CODE_VERSION"]
+folder = workspace.project("flight_delays").folder
+print(json.dumps([code, reviewed_on(folder, code, workspace.environment.code.branches)]))
 """
 _LOG_A_RUN = """
 import os

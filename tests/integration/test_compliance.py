@@ -176,6 +176,27 @@ def test_without_its_training_set_it_is_tried_on_the_stored_example(plant):
     assert found(verdict, "scores").evidence["source"] == "the example stored with the model"
 
 
+def test_an_example_that_is_no_table_is_a_verdict(plant, tmp_path):
+    """A version from a notebook: no training set to try it on, and rows stored with it that nothing can read."""
+    tags = {k: v for k, v in plant.trained.versions["second"].tags.items() if k != "penstock.training_set"}
+    for rows, said in (
+        ('[{"load": 1}, {"load": "x"}]', "is no table (Arrow"),
+        ('{"load": 1}', "is no table (TypeError: it is no list of rows): log the model with a list of rows"),
+        ("load 1", "is no table (JSONDecodeError"),
+    ):
+        version = plant.add_tampered(_storing(rows), tmp_path, tags=tags)
+        verdict, _ = plant.through_gates(version)
+        assert failing(verdict) == {"loads"}, verdict.to_markdown()
+        assert f"the example stored with it (extra_files/example_rows.json) {said}" in found(verdict, "loads").detail
+        assert stage_of(*plant.about, version) is Stage.ARCHIVED
+    verdict = check_compliance(*plant.about, plant.add_tampered(_storing('{"load": 1}'), tmp_path), SECOND)
+    assert failing(verdict) == {"input_example"}, "its training set is there"
+
+
+def _storing(rows: str) -> Callable[[Path], None]:
+    return lambda folder: (folder / "extra_files/example_rows.json").write_text(rows) and None
+
+
 def test_mlflow_down_archives_nobody(plant, monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     version = plant.add("second")
@@ -387,12 +408,19 @@ def test_where_it_comes_from_blocks_outside_of_dev_until_a_person_adopts_it(plan
             "main",
             "from a working tree with uncommitted changes of plugins/loss.py (c0ffee",
         ),
-        ("c0ffee" * 6 + "c0ff", None, "is on none of the reviewed branches main"),
-        (None, None, "the code that trained it is not in Git"),
+        (
+            "c0ffee" * 6 + "c0ff",
+            None,
+            "is on none of the reviewed branches main ({folder} lies in no repository, so the commit and branch that "
+            "its image was built from are those in PENSTOCK_CODE_VERSION (0ne), PENSTOCK_CODE_BRANCH (not set): docs/",
+        ),
+        (None, None, "the code that trained it is not in Git ({folder} lies in no repository, so"),
     ],
     ids=["dirty", "unreviewed", "not in Git"],
 )
-def test_a_dirty_tree_and_an_unreviewed_commit_are_marked(plant, code, reviewed, said):
+def test_a_dirty_tree_and_an_unreviewed_commit_are_marked(plant, code, reviewed, said, monkeypatch):
+    monkeypatch.setenv("PENSTOCK_CODE_VERSION", "0ne")
+    monkeypatch.delenv("PENSTOCK_CODE_BRANCH", raising=False)
     version = plant.add("second")
     with open_subject(*plant.about, version, SECOND) as subject:
         row = subject.provenance.trained
@@ -404,7 +432,7 @@ def test_a_dirty_tree_and_an_unreviewed_commit_are_marked(plant, code, reviewed,
     finally:
         MlflowClient().delete_tag(row.run_id, UNCOMMITTED)
     assert answer.outcome is Outcome.FAIL
-    assert said in answer.detail
+    assert said.format(folder=plant.workspace.project(plant.project).folder) in answer.detail
     assert "its run's tag penstock.code is" in answer.detail, "the run says something else"
 
 

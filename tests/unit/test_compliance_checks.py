@@ -233,7 +233,8 @@ def test_reviewed_branches_are_those_of_the_remote_where_it_has_them(tmp_path, m
     monkeypatch.setenv("PENSTOCK_CODE_BRANCH", "main")
     elsewhere = tmp_path / "image"
     elsewhere.mkdir()
-    assert reviewed_on(elsewhere, reviewed, ["main"]) == ("main",)
+    assert reviewed_on(elsewhere, reviewed, ["release*", "main"]) == ("main",)
+    assert reviewed_on(elsewhere, reviewed, ["release*"]) == (), "it was built from another branch"
     assert reviewed_on(elsewhere, released, ["main"]) is None
 
 

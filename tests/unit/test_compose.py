@@ -10,6 +10,9 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
+from penstock.lakehouse.git import reviewed_on
+from penstock.lakehouse.records import code_version
+from penstock.spec.loading import load_environment
 from penstock.spec.variables import substitute
 from penstock.stack import containers
 from penstock.stack.errors import StackError
@@ -150,6 +153,54 @@ def test_a_name_that_is_no_environment_is_refused(tmp_path):
     refused = subprocess.run([ROOT / "docker" / "make-env", "Prod;x", tmp_path / "x.env"], capture_output=True)
     assert refused.returncode == 2
     assert list(tmp_path.iterdir()) == []
+
+
+def built_with(arguments: dict[str, str]) -> dict[str, str]:
+    """What the Dockerfile's last ENV that uses build arguments leaves in the image."""
+    text = re.sub(r"\\\n\s*", "", (ROOT / "Dockerfile").read_text())
+    declared = set(re.findall(r"^ARG (\w+)=$", text, re.MULTILINE))
+    assert set(arguments) == declared, "an argument that the Dockerfile does not know, or that nobody gives"
+    kept = dict(re.findall(r"(\w+)=\$(\w+)(?= |$)", "".join(re.findall(r"^ENV .*\$CODE.*$", text, re.MULTILINE))))
+    return {name: arguments[argument] for name, argument in kept.items()}
+
+
+@pytest.mark.parametrize("section", ["Start", "Deploy a new version"])
+def test_an_image_that_is_built_as_the_guide_says_trains_from_reviewed_code(compose, section, tmp_path, monkeypatch):
+    guide = (ROOT / "docs/how-to/deploy-with-compose.md").read_text().partition(f"\n## {section}\n")[2]
+    exports = re.findall(r"^export PENSTOCK_CODE_.*$", guide.partition("\n## ")[0], re.MULTILINE)
+    checkout, inside = tmp_path / "checkout", tmp_path / "image"
+    for folder in (checkout, inside):
+        folder.mkdir()
+    git = ["git", "-C", str(checkout), "-c", "user.name=Ann", "-c", "user.email=ann@example.com"]
+    for words in (["init", "-q", "-b", "main"], ["commit", "-q", "--allow-empty", "-m", "x"], ["tag", "v1"]):
+        subprocess.run([*git, *words], check=True)
+
+    def build() -> tuple[str | None, tuple[str, ...] | None]:
+        """The image's code, and the branches of staging on which it counts as reviewed."""
+        told = subprocess.run(
+            ["sh", "-euc", "\n".join([*exports, "env"])], cwd=checkout, check=True, capture_output=True, text=True
+        ).stdout
+        said = dict(line.split("=", 1) for line in told.splitlines() if line.startswith("PENSTOCK_CODE_"))
+        given = {name: substitute(value, said.get) for name, value in compose["x-image"]["build"]["args"].items()}
+        for name, value in built_with(given).items():
+            monkeypatch.setenv(name, value)
+        reviewed = load_environment(ROOT, "staging").code.branches
+        code = code_version(inside)
+        return code, reviewed_on(inside, code, reviewed)
+
+    head = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
+    assert build() == (head, ("main",))
+    subprocess.run([*git, "checkout", "-q", "-b", "mine"], check=True)
+    assert build() == (head, ())
+    (checkout / "a").write_text("x")
+    subprocess.run([*git, "add", "a"], check=True)
+    assert build() == (f"{head}-dirty", None)
+
+
+def test_code_that_is_mounted_over_the_images_is_of_no_commit():
+    live = YAML(typ="safe").load((ROOT / "docker/live-code.yaml").read_text())["services"]
+    for name, service in live.items():
+        assert service["environment"] == {"PENSTOCK_CODE_VERSION": "", "PENSTOCK_CODE_BRANCH": ""}, name
 
 
 @pytest.fixture

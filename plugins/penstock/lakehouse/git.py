@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 
 CODE = frozenset({".py"})
 CODE_AND_DECLARATIONS = CODE | {".sql", ".yaml", ".yml"}
-BRANCH_VARIABLE = "PENSTOCK_CODE_BRANCH"
+BRANCH_VARIABLE, VERSION_VARIABLE = "PENSTOCK_CODE_BRANCH", "PENSTOCK_CODE_VERSION"
 _DECIDES = CODE_AND_DECLARATIONS | {".toml", ".cfg", ".sh"}
 _ASIDE = frozenset({"docs", "tests", "benchmarks", ".github", ".penstock", ".venv"})
 """Folders at the top of a repository in which nothing decides what a model becomes."""
@@ -21,21 +21,29 @@ def reviewed_on(folder: Path, code: str | None, patterns: Sequence[str]) -> tupl
     """The branches with names like `patterns` that contain a commit; None where Git cannot tell here.
 
     A branch that a remote has counts as the remote has it, so that no local branch of the same name stands in for it.
-    Outside Git (in an image) the branch that it was built from counts: PENSTOCK_CODE_BRANCH.
+    Outside Git (in an image) the branch that it was built from counts, for the commit that it was built from:
+    PENSTOCK_CODE_BRANCH, PENSTOCK_CODE_VERSION.
     """
     commit = (code or "").removesuffix("-dirty")
     if not commit:
         return None
     if _git(folder, "cat-file", "-e", f"{commit}^{{commit}}").returncode:
         built_from = os.environ.get(BRANCH_VARIABLE, "")
-        return (built_from,) if built_from and commit == os.environ.get("PENSTOCK_CODE_VERSION") else None
+        if not built_from or commit != os.environ.get(VERSION_VARIABLE):
+            return None
+        return _named_like({built_from}, patterns)
     holding = _git(
         folder, "for-each-ref", f"--contains={commit}", "--format=%(refname)", "refs/heads", "refs/remotes"
     ).stdout.split()
     existing = _git(folder, "for-each-ref", "--format=%(refname)", "refs/remotes").stdout.split()
     on_a_remote = {_branch(name) for name in existing}
     found = {_branch(name) for name in holding if name.startswith("refs/remotes/") or _branch(name) not in on_a_remote}
-    return tuple(sorted(name for name in found if any(fnmatchcase(name, pattern) for pattern in patterns)))
+    return _named_like(found, patterns)
+
+
+def in_git(folder: Path) -> bool:
+    """Whether a folder lies in a Git repository; those of an image do not."""
+    return _git(folder, "rev-parse", "--git-dir").returncode == 0
 
 
 def uncommitted(folder: Path) -> tuple[str, ...]:
@@ -88,6 +96,10 @@ def export_commit(folder: Path, commit: str, target: Path) -> Path | None:
     with tarfile.open(fileobj=io.BytesIO(packed.stdout)) as files:
         files.extractall(target, filter="data")
     return target / inner
+
+
+def _named_like(branches: Collection[str], patterns: Sequence[str]) -> tuple[str, ...]:
+    return tuple(sorted(name for name in branches if any(fnmatchcase(name, pattern) for pattern in patterns)))
 
 
 def _branch(reference: str) -> str:

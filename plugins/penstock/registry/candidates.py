@@ -1,13 +1,12 @@
 """Registered versions as something to ask: loaded from the registry, with rows to try them on."""
 
 import json
-import tempfile
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from penstock.errors import ServiceError
-from penstock.registry.client import RegisteredModel
 from penstock.training.errors import ScoringError
+from penstock.training.model_folder import ModelFiles, Unusable
 from penstock.training.scoring import Scorer, load_scorer
 from penstock.workspace import Workspace
 
@@ -38,13 +37,11 @@ def load_version(workspace: Workspace, name: str, version: int) -> Scorer:
         raise
 
 
-def sample_rows(
-    workspace: Workspace, registered: RegisteredModel, version: "ModelVersion", names: list[str]
-) -> Sample | None:
-    """The newest rows of the version's training set (columns `names`), else the example stored with it; None where
-    both are gone.
+def sample_rows(workspace: Workspace, version: "ModelVersion", files: ModelFiles) -> Sample | None:
+    """The newest rows of the version's training set (its features), else the example stored with it; None where both
+    are gone. Raises Unusable where the example is no table, or the files do not say which features they take.
     """
-    return _of_training_set(workspace, version, names) or _stored_example(registered, version)
+    return _of_training_set(workspace, version, files.columns.names) or _stored_example(files)
 
 
 def _of_training_set(workspace: Workspace, version: "ModelVersion", names: list[str]) -> Sample | None:
@@ -68,19 +65,25 @@ def _of_training_set(workspace: Workspace, version: "ModelVersion", names: list[
     return Sample(newest[names].reset_index(drop=True), f"{address}@{number}") if len(newest) else None
 
 
-def _stored_example(registered: RegisteredModel, version: "ModelVersion") -> Sample | None:
+def _stored_example(files: ModelFiles) -> Sample | None:
     import pandas as pd
-    from mlflow.artifacts import download_artifacts
-    from mlflow.exceptions import MlflowException
+    import pyarrow as pa
 
-    uri = f"models:/{registered.name}/{version.version}/{_EXAMPLE}"
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            with open(download_artifacts(artifact_uri=uri, dst_path=folder), encoding="utf-8") as file:
-                rows: list[dict[str, Any]] = json.load(file)
-        except (MlflowException, OSError, ValueError):
-            return None
-    return Sample(pd.DataFrame(rows), "the example stored with the model") if rows else None
+    path = files.names.get(_EXAMPLE)
+    if path is None:
+        return None
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))
+        if not (isinstance(rows, list) and all(isinstance(row, dict) for row in rows)):
+            raise TypeError("it is no list of rows")
+        frame = pd.DataFrame(rows)
+        pa.Table.from_pandas(frame)  # each column of one type
+    except (ValueError, TypeError, NotImplementedError, pa.ArrowException, RecursionError) as error:
+        raise Unusable(
+            f"the example stored with it ({_EXAMPLE}) is no table ({type(error).__name__}: {str(error)[:200]}): log "
+            'the model with a list of rows, such as [{"load": 1.5}, {"load": 2}]'
+        ) from error
+    return Sample(frame, "the example stored with the model") if len(frame) else None
 
 
 def is_outage(error: BaseException) -> bool:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from penstock.errors import ServiceError
 from penstock.registry.compliance.serialisation import may_be_loaded
 from penstock.registry.compliance.spark_trial import FLAVOR, try_in_spark
 from penstock.registry.compliance.trial import Trial, try_model
@@ -22,7 +23,9 @@ class Attempt:
 
 
 def attempt(subject: "Subject") -> Attempt:
-    """Loads and asks a version, unless that would run code of unknown origin. Raises ServiceError."""
+    """Loads and asks a version, unless that would run code of unknown origin. Raises ServiceError, nothing else: what
+    else goes wrong is the files' own, and a verdict.
+    """
     try:
         if not may_be_loaded(subject):
             return Attempt(None, "it was not loaded: see safe_serialisation")
@@ -33,4 +36,8 @@ def attempt(subject: "Subject") -> Attempt:
             trial = try_model(subject.files, subject.sample, subject.asked, trusted=trusted)
     except Unusable as error:
         return Attempt(None, f"it was not loaded: {error}")
+    except ServiceError:
+        raise
+    except Exception as error:  # files of unknown origin may break anything
+        return Attempt(None, f"it could not be tried: {type(error).__name__}: {str(error)[:300]}")
     return Attempt(trial)

@@ -1,10 +1,11 @@
 """Where a version's files come from: what the lakehouse recorded of them, against the run that MLflow names."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from penstock.lakehouse.git import reviewed_on
+from penstock.lakehouse.git import BRANCH_VARIABLE, VERSION_VARIABLE, in_git, reviewed_on
 from penstock.registry.client import RegisteredModel
 from penstock.registry.compliance.registered import check, failed, passed
 from penstock.spec.compliance import Severity
@@ -70,24 +71,37 @@ def find_provenance(
         branches = tuple(name for name in (trained.reviewed_on or "").split(", ") if name)
     tags = registered.run_tags(version)
     problems = [
-        *_code_problems(workspace, trained, branches, tags or {}),
+        *_code_problems(workspace, project, trained, branches, tags or {}),
         *_run_problems(workspace, registered.run_id(version), trained, tags),
     ]
     return Provenance(trained, adopted, tuple(problems), branches)
 
 
 def _code_problems(
-    workspace: Workspace, trained: Origin, branches: tuple[str, ...], tags: Mapping[str, str]
+    workspace: Workspace, project: LoadedProject, trained: Origin, branches: tuple[str, ...], tags: Mapping[str, str]
 ) -> list[str]:
     if trained.code is None:
-        return ["the code that trained it is not in Git"]
+        return [f"the code that trained it is not in Git{_outside_git(project)}"]
     if trained.code.endswith("-dirty"):
         named = f" of {tags[UNCOMMITTED]}" if tags.get(UNCOMMITTED) else ""
         return [f"it was trained from a working tree with uncommitted changes{named} ({trained.code[:12]}…-dirty)"]
     wanted = workspace.environment.code.branches
     if wanted and not branches:
-        return [f"its commit {trained.code[:12]} is on none of the reviewed branches {', '.join(wanted)}"]
+        reviewed = f"its commit {trained.code[:12]} is on none of the reviewed branches {', '.join(wanted)}"
+        return [f"{reviewed}{_outside_git(project)}"]
     return []
+
+
+def _outside_git(project: LoadedProject) -> str:
+    """What says by which code something is trained where there is no repository, for who wonders; else nothing."""
+    if in_git(project.folder):
+        return ""
+    said = {name: os.environ.get(name) or "not set" for name in (VERSION_VARIABLE, BRANCH_VARIABLE)}
+    return (
+        f" ({project.folder} lies in no repository, so the commit and branch that its image was built from are those "
+        f"in {', '.join(f'{name} ({value})' for name, value in said.items())}: "
+        "docs/how-to/deploy-with-compose.md says how to build it with them)"
+    )
 
 
 def _run_problems(

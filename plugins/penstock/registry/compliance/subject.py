@@ -60,5 +60,5 @@ class Subject:
 
     @cached_property
     def sample(self) -> Sample | None:
-        """Rows to try it on. Raises Unusable where it does not say which features it has."""
-        return sample_rows(self.workspace, self.registered, self.version, self.files.columns.names)
+        """Rows to try it on. Raises what `sample_rows` raises."""
+        return sample_rows(self.workspace, self.version, self.files)
