@@ -1,5 +1,6 @@
 """What a refresh does when its input, its definition or another refresh gets in its way."""
 
+import json
 import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -23,10 +24,11 @@ from penstock.features.known import KNOWN_AT, history_name
 from penstock.features.merge import RefreshedTable, merge_batch, validate_batch
 from penstock.features.refresh import stage_table
 from penstock.lakehouse.records import latest_record
+from penstock.quality.quarantine import read_quarantine
 from penstock.spec.project import Lookup
 from penstock.workspace import Workspace
 from tests.integration.refreshing import moment
-from tests.integration.shop import SHOP, STORE_DAILY, Shop, open_shop
+from tests.integration.shop import REGION_DAILY, SHOP, STORE_DAILY, Shop, open_shop
 
 REACHED = moment("2024-03-10")
 KEYS = ["store", "event_time"]
@@ -201,6 +203,68 @@ def test_rows_of_a_first_fill_count_as_known_once_all_that_they_are_made_from_wa
 
 def test_inserts_alone_make_no_history(shop: Shop) -> None:
     assert not DeltaTable.is_deltatable(shop.path(history_name("store_daily")))
+
+
+def test_a_row_without_an_event_time_goes_to_quarantine(shop: Shop) -> None:
+    undated = {"store": "a", "amount": 1.0, "at": None, "known_at": REACHED + timedelta(hours=1)}
+    shop.add("orders", {**undated, "id": 900})
+    add_orders(shop, ["2024-03-10"], first=901, known="2024-03-10T12:00")
+    as_of = REACHED + timedelta(days=1)
+    done = shop.refresh("store_daily", as_of)
+    assert (done.mode, done.quarantined) == ("incremental", 1)
+    assert_without_event_time(shop, "store_daily", {"store": "a"})
+    dated = shop.rows("store_daily", KEYS)
+    assert dated["event_time"].max() == pd.Timestamp(as_of)
+    shop.add("orders", {**undated, "store": "b", "id": 910})
+    change_sql(shop, STORE_DAILY.replace("sum(amount)", "sum(amount) * 2"))
+    backfill_table(shop.workspace, SHOP, "store_daily", as_of, ALL, 6)  # b's, too: known as of what was reached
+    assert_without_event_time(shop, "store_daily", {"store": "a"}, {"store": "b"})
+    assert shop.rows("store_daily", KEYS)["total"].tolist() == (dated["total"] * 2).tolist()
+
+
+def assert_without_event_time(shop: Shop, table: str, *keys: dict[str, str]) -> None:
+    found = read_quarantine(shop.workspace, SHOP, table)
+    assert [json.loads(text) for text in found["keys"]] == [{**key, "event_time": None} for key in keys]
+    assert found["reasons"].str.contains('"column":"event_time","expectation":"key_not_null"').all()
+
+
+def test_an_outer_join_with_an_input_that_is_read_whole_changes_no_other_group(shop: Shop) -> None:
+    shop.add("stores", *({"store": name, "region": name, "known_at": moment("2024-01-01")} for name in "abc"))
+    (shop.folder / "totals.sql").write_text(
+        "SELECT s.store, TIMESTAMP '1970-01-01' AS event_time, count(o.id) AS orders "
+        "FROM stores s LEFT JOIN orders o USING (store) GROUP BY 1"
+    )
+    (shop.folder / "region_daily.sql").write_text(REGION_DAILY.replace("orders o JOIN", "orders o RIGHT JOIN"))
+    totals = {
+        "description": "Totals.", "primary_keys": ["store"], "inputs": ["orders", "stores"], "sql": "totals.sql",
+        "grain": {"columns": ["store"], "inputs": {"orders": {"expressions": {"store": "store"}}}},
+        "columns": {"store": "string", "event_time": "timestamp", "orders": "bigint"},
+    }  # fmt: skip
+    shop.write_spec(lambda spec: spec["feature_tables"].update(totals=totals))
+    for table in ("totals", "region_daily"):
+        shop.refresh(table, REACHED)
+    assert_without_event_time(shop, "region_daily", {"region": "c"})  # c sold nothing
+    shop.add("orders", {"id": 950, "store": "c", "at": REACHED, "amount": 1.0, "known_at": REACHED})
+    as_of = REACHED + timedelta(days=1)
+    assert shop.refresh("totals", as_of).mode == "incremental"
+    assert shop.rows("totals", ["store"])["orders"].tolist() == [9, 9, 1]
+    done = shop.refresh("region_daily", as_of)
+    assert (done.mode, done.rows, done.quarantined) == ("incremental", 1, 0)
+
+
+def test_keys_that_a_change_repeats_stop_the_table(shop: Shop) -> None:
+    per_order = STORE_DAILY.replace("sum(amount)", "amount").replace("count(*)", "1L").replace(" GROUP BY 1, 2", "")
+    change_sql(shop, per_order)
+    backfill_table(shop.workspace, SHOP, "store_daily", REACHED, ALL)
+    row = {"store": "a", "at": moment("2024-01-02T10:00"), "known_at": REACHED}
+    shop.add("orders", {**row, "id": 960, "amount": 77.0})
+    for limit in (None, 0):  # in this process, and by Spark
+        with pytest.MonkeyPatch.context() as patched:
+            if limit is not None:
+                patched.setattr("penstock.features.rows_here.MOST_ROWS", limit)
+            with pytest.raises(GateError, match=r"1 key\(s\) occur more than once in the batch: store=a"):
+                shop.refresh("store_daily", REACHED + timedelta(hours=1))
+    assert shop.rows("store_daily", KEYS)["total"].iloc[0] == 2.0
 
 
 def change_sql(shop: Shop, sql: str, columns: dict[str, str] | None = None) -> None:

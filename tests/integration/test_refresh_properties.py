@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from penstock.errors import NothingToDo
+from penstock.errors import GateError, NothingToDo
 from penstock.features.known import KNOWN_AT, KNOWN_UNTIL, history_name
 from penstock.workspace import Workspace
 from tests.integration.refreshing import moment
@@ -25,6 +26,14 @@ from tests.integration.shop import Shop, open_shop
 EXAMPLES = int(os.environ.get("PENSTOCK_PROPERTY_EXAMPLES", "5"))
 START = moment("2024-01-10")
 STORES = ["a", "b", "c"]
+HOUR = "date_trunc('HOUR', at) + INTERVAL 1 HOUR"
+STORE_HOURLY = {
+    "description": "A store's only order of an hour: nothing is aggregated.", "primary_keys": ["store"],
+    "inputs": ["orders"], "sql": "store_hourly.sql",
+    "grain": {"columns": ["store", "event_time"],
+              "inputs": {"orders": {"expressions": {"store": "store", "event_time": HOUR}}}},
+    "columns": {"store": "string", "event_time": "timestamp", "amount": "double"},
+}  # fmt: skip
 Key = tuple[str, pd.Timestamp]
 Values = tuple[float, ...]
 
@@ -34,6 +43,8 @@ mutations = st.one_of(
     st.tuples(st.just("insert"), stores, hours, st.integers(-3, 20), st.integers(1, 9)),
     st.tuples(st.just("update"), st.integers(0, 20), stores, hours, st.integers(1, 9)),
     st.tuples(st.just("delete"), st.integers(0, 20)),
+    st.tuples(st.just("repeat"), st.integers(8, 20), st.integers(1, 9)),
+    st.tuples(st.just("undated"), stores),
     st.tuples(st.just("move"), stores, regions),
     st.tuples(st.just("close"), stores),
 )
@@ -78,10 +89,12 @@ def test_a_refreshed_table_equals_its_full_recomputation(
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
         shop = open_shop(make_workspace, Path(folder))
+        (shop.folder / "store_hourly.sql").write_text(f"SELECT store, {HOUR} AS event_time, amount FROM orders")
+        shop.write_spec(lambda spec: spec["feature_tables"].update(store_hourly=STORE_HOURLY))
         shop.add("stores", *({"store": name, "region": "north", "known_at": START} for name in STORES[:2]))
         base = [("insert", name, -day * 24, 0, 5) for name in STORES for day in range(1, 5)]
         clock, number = START, 0
-        models = {"store_daily": Model(), "region_daily": Model()}
+        models = {"store_daily": Model(), "region_daily": Model(), "store_hourly": Model()}
         for changes, advance in [(base, 0), *story]:
             for change in changes:
                 number += 1
@@ -103,6 +116,12 @@ def mutate(shop: Shop, change: tuple[Any, ...], clock: datetime, number: int) ->
         literal = f"arrow_cast('{moved.isoformat()}', 'Timestamp(Microsecond, Some(\"UTC\"))')"
         new = {"store": f"'{store}'", "at": literal, "amount": f"{amount}.0"}
         shop.raw("orders").update(updates=new, predicate=f"id = {order}")
+    elif kind == "repeat":  # two rows of one key, where nothing is aggregated
+        order, amount = about
+        there = shop.raw("orders").to_pyarrow_table(filters=[("id", "=", order)]).to_pylist()
+        shop.add("orders", *({**row, "id": number, "amount": float(amount), "known_at": clock} for row in there))
+    elif kind == "undated":
+        shop.add("orders", {"id": number, "store": about[0], "at": None, "amount": 1.0, "known_at": clock})
     elif kind == "delete":
         shop.raw("orders").delete(f"id = {about[0]}")
     else:
@@ -112,12 +131,18 @@ def mutate(shop: Shop, change: tuple[Any, ...], clock: datetime, number: int) ->
 
 
 def check(shop: Shop, models: dict[str, Model], as_of: datetime) -> None:
-    """Refreshes both tables, and compares them and their histories with the models."""
+    """Refreshes the tables, and compares them and their histories with the models.
+
+    Where a key is repeated, the refresh is stopped, and the table stays.
+    """
     orders, places = (shop.raw(name).to_pyarrow_table().to_pandas() for name in ("orders", "stores"))
     orders, places = (frame[frame["known_at"] <= as_of] for frame in (orders, places))
+    hourly = orders.assign(event_time=orders["at"].dt.floor("h") + pd.Timedelta(hours=1))
+    hourly = hourly[hourly["event_time"] <= as_of]
     orders = orders.assign(event_time=orders["at"].dt.floor("D") + pd.Timedelta(days=1))
     orders = orders[orders["event_time"] <= as_of]
     expected = {
+        "store_hourly": summary(hourly, "store", {"amount": ("amount", "max")}),
         "store_daily": summary(orders, "store", {"total": ("amount", "sum"), "orders": ("amount", "size")}),
         "region_daily": summary(orders.merge(places, on="store"), "region", {"total": ("amount", "sum")}),
     }
@@ -125,14 +150,20 @@ def check(shop: Shop, models: dict[str, Model], as_of: datetime) -> None:
     days = pd.concat([orders, by_region.assign(known_at=by_region["known_at_of_store"])])
     of_day = days.groupby("event_time")["known_at"].max()  # a region's group is the day
     of_store = orders.groupby(["store", "event_time"])["known_at"].max()
+    of_hour = hourly.groupby(["store", "event_time"])["known_at"].max()
     known_from = {
+        "store_hourly": {key: of_hour[key].to_pydatetime() for key in expected["store_hourly"]},
         "store_daily": {key: of_store[key].to_pydatetime() for key in expected["store_daily"]},
         "region_daily": {key: of_day[key[1]].to_pydatetime() for key in expected["region_daily"]},
     }
     for table, model in models.items():
-        model.refresh(expected[table], known_from[table], as_of)
-        with suppress(NothingToDo):
-            shop.refresh(table, as_of)
+        if table == "store_hourly" and hourly.duplicated(["store", "event_time"]).any():
+            with pytest.raises(GateError, match="occur more than once in the batch"):
+                shop.refresh(table, as_of)
+        else:
+            model.refresh(expected[table], known_from[table], as_of)
+            with suppress(NothingToDo):
+                shop.refresh(table, as_of)
         key = table.partition("_")[0]
         found = shop.rows(table, [key, "event_time"])
         assert contents(found, key) == model.rows, table

@@ -128,18 +128,20 @@ def test_differences_are_those_of_spark(shop: Shop) -> None:
     output = table(
         ("same", 1.0, "x"), ("nan", nan, None), ("null", None, None), ("zero", -0.0, "x"), ("new", 1.0, "x"),
         ("more", 2.0, "x"), ("filled", 1.0, "x"), ("emptied", None, "x"), ("nan to null", None, "x"), (None, 1.0, "x"),
+        ("twice", 1.0, "x"), ("twice", 2.0, "x"),
         known=at + timedelta(days=3),
     )  # fmt: skip
     current = table(
         ("same", 1.0, "x"), ("nan", nan, None), ("null", None, None), ("zero", 0.0, "x"), ("gone", 1.0, "x"),
         ("more", 1.0, "x"), ("filled", None, "x"), ("emptied", 1.0, "x"), ("nan to null", nan, "x"),
+        ("twice", 1.0, "x"),
     )  # fmt: skip
     with shop.workspace.spark() as spark:
         by_spark = difference(spark.createDataFrame(output), spark.createDataFrame(current), spec).toArrow()
     here = difference_here(output, current, spec)
     assert here.column_names == by_spark.column_names
     assert ordered(here) == ordered(by_spark)
-    assert len(here) == 7
+    assert len(here) == 9
 
 
 def ordered(rows: pa.Table) -> list[Any]:

@@ -21,6 +21,7 @@ from penstock.features.merge import CheckedBatch, merge_batch, validate_batch
 from penstock.features.pieces import DAY, Piece, covered, covered_texts, merged, plan_pieces, remaining
 from penstock.features.plan import Plan
 from penstock.features.refresh import feature_table, new_batch, transform, write_staging
+from penstock.features.restricted import has_whole_inputs
 from penstock.features.staging import Mode, StagedBatch, app_id
 from penstock.features.time_ranges import TimeRange, column_condition
 from penstock.lakehouse.records import BackfillProgress, CommitRecord, latest_record
@@ -207,7 +208,9 @@ def _stage_piece(
     with workspace.spark() as spark:
         views = {item: _within(found.read(spark, reached), item, spec, piece) for item, found in plan.inputs.items()}
         current = spark.read.format("delta").option("versionAsOf", plan.version).load(plan.path)
-        output = transform(spark, project, spec, views).where(_between(quote(spec.event_time), piece))
+        output = transform(spark, project, spec, views).where(
+            _between(quote(spec.event_time), piece, undated=_shows_undated(spec))
+        )
         output = late_only(plan, as_of).added(output, spec)
         rows = difference(output, current.where(_between(quote(spec.event_time), piece)), spec)
         batch = write_staging(new_batch(workspace, project, name, plan, reached, as_of, progress), rows)
@@ -238,10 +241,21 @@ def _within(view: "DataFrame", name: str, spec: FeatureTable, piece: Piece) -> "
     if mapping is None or mapping.join is not None or spec.event_time not in mapping.expressions:
         return view
     expression = mapping.expressions[spec.event_time]
-    view = view.where(column_condition(expression, [TimeRange(piece.after, piece.until)]) or "true")
-    return view.where(_between(f"({expression})", piece))
+    within = column_condition(expression, [TimeRange(piece.after, piece.until)]) or "true"
+    if piece.after is None:
+        within = f"{within} OR ({expression}) IS NULL"
+    return view.where(within).where(_between(f"({expression})", piece, undated=True))
 
 
-def _between(expression: str, piece: Piece) -> str:
+def _shows_undated(spec: FeatureTable) -> bool:
+    """Whether a row without an event time is one of the whole table, too: an outer join of some inputs that are cut to
+    the piece with others that are not makes more of them."""
+    return spec.grain is None or spec.event_time not in spec.grain.columns or not has_whole_inputs(spec)
+
+
+def _between(expression: str, piece: Piece, *, undated: bool = False) -> str:
+    """Whether an event time is the piece's. undated: the first piece also has the rows without one."""
     upper = f"{expression} <= {sql_moment(piece.until)}"
-    return upper if piece.after is None else f"{expression} > {sql_moment(piece.after)} AND {upper}"
+    if piece.after is None:
+        return f"({upper} OR {expression} IS NULL)" if undated else upper
+    return f"{expression} > {sql_moment(piece.after)} AND {upper}"

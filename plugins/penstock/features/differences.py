@@ -15,9 +15,11 @@ if TYPE_CHECKING:
 def difference(output: "DataFrame", current: "DataFrame | None", spec: FeatureTable) -> "DataFrame":
     """Rows of `output` that `current` lacks or has otherwise, and rows that only `current` has, by their change.
 
+    All rows of a key that `output` has several times are among them, so that the gate sees them as a first fill's.
     Columns: the table's, `_known_at`, `_change`, and `_previous`: the row version that is replaced or removed.
     """
     from pyspark.sql.connect import functions as F
+    from pyspark.sql.connect.window import Window
 
     names = stored_names(spec)
     if current is None:
@@ -25,12 +27,13 @@ def difference(output: "DataFrame", current: "DataFrame | None", spec: FeatureTa
         nothing = F.lit(None).cast(f"struct<{types}, {KNOWN_AT}: timestamp>")
         return output.withColumn(CHANGE, F.lit(str(Change.INSERT))).withColumn(PREVIOUS, nothing)
     same_key = [F.col(f"new.{quote(key)}") == F.col(f"old.{quote(key)}") for key in spec.key_columns]
+    of_key = Window.partitionBy(*map(quote, spec.key_columns))  # the join needs them together, too: it costs no shuffle
     both = (
-        output.withColumn("__new", F.lit(True)).alias("new")
+        output.withColumn("__new", F.count(F.lit(1)).over(of_key)).alias("new")
         .join(current.withColumn("__old", F.lit(True)).alias("old"), same_key, "full_outer")
     )  # fmt: skip
     gone, new = F.col("__new").isNull(), F.col("__old").isNull()
-    same = ~gone & ~new
+    same = ~gone & ~new & (F.col("__new") == 1)
     for name in spec.columns:
         same &= F.col(f"new.{quote(name)}").eqNullSafe(F.col(f"old.{quote(name)}"))
     previous = [F.col(f"old.{quote(name)}").alias(name) for name in spec.columns]
@@ -58,7 +61,7 @@ def difference_here(output: "pa.Table", current: "pa.Table", spec: FeatureTable)
     )
     new, old = output.take(both["__new"]), current.take(both["__old"])
     gone, is_new = compute.is_null(both["__new"]), compute.is_null(both["__old"])
-    same = compute.invert(compute.or_(gone, is_new))
+    same = compute.invert(compute.or_(compute.or_(gone, is_new), _repeated(both["__old"])))
     for name in spec.columns:
         same = compute.and_(same, _equal(new[name], old[name]))
     change = compute.if_else(gone, str(Change.DELETE), compute.if_else(is_new, str(Change.INSERT), str(Change.UPDATE)))
@@ -75,6 +78,17 @@ def _numbered(rows: "pa.Table", name: str) -> "pa.Table":
     import pyarrow as pa
 
     return rows.append_column(name, pa.array(range(len(rows)), pa.int64()))
+
+
+def _repeated(positions: "pa.ChunkedArray") -> "pa.Array":
+    """Where a position occurs that occurs more than once."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as compute
+
+    found = compute.fill_null(positions, -1).to_numpy()
+    times = np.bincount(found + 1, minlength=1)
+    return pa.array((times[found + 1] > 1) & (found >= 0))
 
 
 def _equal(one: "pa.ChunkedArray", other: "pa.ChunkedArray") -> "pa.ChunkedArray":

@@ -22,7 +22,7 @@ from penstock.features.inputs import quote, sql_moment
 from penstock.features.known_moments import Moments, moments_there
 from penstock.features.plan import Plan, make_plan
 from penstock.features.readmission import settle_all
-from penstock.features.restricted import current_here, restrict_current, restricted_inputs
+from penstock.features.restricted import current_here, has_whole_inputs, of_touched_groups, restricted_inputs
 from penstock.features.staging import (
     Mode,
     StagedBatch,
@@ -78,7 +78,11 @@ def _changed_rows(
     spark: "SparkSession", project: LoadedProject, spec: FeatureTable, plan: Plan, views: dict[str, "DataFrame"],
     touched: Touched | None, as_of: datetime, moments: Moments | None = None,
 ) -> "DataFrame | pa.Table":  # fmt: skip
-    output = transform(spark, project, spec, views).where(f"{quote(spec.event_time)} <= {sql_moment(as_of)}")
+    time = quote(spec.event_time)
+    # Rows without an event time are the gate's to set apart: it says so, and why.
+    output = transform(spark, project, spec, views).where(f"{time} <= {sql_moment(as_of)} OR {time} IS NULL")
+    if touched is not None and has_whole_inputs(spec):
+        output = of_touched_groups(spark, output, spec, touched)
     moments = moments or moments_there(spec, plan, views, as_of)
     here = current_here(spec, plan, touched, as_of) if touched is not None else None
     if here is not None and moments.are_here:
@@ -88,7 +92,7 @@ def _changed_rows(
         return difference_here(output.toArrow(), here, spec)
     current = spark.read.format("delta").option("versionAsOf", plan.version).load(plan.path)
     if touched is not None:
-        current = restrict_current(spark, current, spec, touched)
+        current = of_touched_groups(spark, current, spec, touched)
     return difference(output, None if plan.is_empty else current, spec)
 
 

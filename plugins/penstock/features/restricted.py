@@ -137,8 +137,15 @@ def current_here(spec: FeatureTable, plan: Plan, touched: Touched, as_of: dateti
     return mapped and rows_here(mapped, touched.here, stored_names(spec), None, as_of)
 
 
-def restrict_current(spark: "SparkSession", frame: "DataFrame", spec: FeatureTable, touched: Touched) -> "DataFrame":
-    """The feature table's own rows of touched groups."""
+def has_whole_inputs(spec: FeatureTable) -> bool:
+    """Whether some input is read whole: an outer join of it also makes rows of groups that are not touched."""
+    assert spec.grain is not None
+    mappings = [spec.grain.inputs.get(name) for name in spec.inputs]
+    return any(mapping is None or mapping.join is not None for mapping in mappings)
+
+
+def of_touched_groups(spark: "SparkSession", frame: "DataFrame", spec: FeatureTable, touched: Touched) -> "DataFrame":
+    """Rows of the feature table (stored or computed) that belong to touched groups."""
     assert spec.grain is not None
     return _semi_join(spark, frame, touched, {column: quote(column) for column in spec.grain.columns}, spec.event_time)
 
@@ -164,7 +171,9 @@ def _semi_join(
     from pyspark.sql.connect import functions as F
 
     if touched.ranges is not None:
-        frame = frame.where(column_condition(expressions[event_time], touched.ranges) or "true")
+        within = column_condition(expressions[event_time], touched.ranges) or "true"
+        undated = f" OR ({expressions[event_time]}) IS NULL" if event_time in touched.nullable else ""
+        frame = frame.where(within + undated)
     keyed = frame.select("*", *(F.expr(expression).alias(f"__{column}") for column, expression in expressions.items()))
     groups = touched.groups(spark).select(*(F.col(column).alias(f"__touched_{column}") for column in expressions))
     pairs = {column: (F.col(f"__{column}"), F.col(f"__touched_{column}")) for column in expressions}

@@ -41,6 +41,8 @@ class ChangesLostError(Exception):
 class Touched:
     """The groups to compute, and ranges that hold their event times (None: they have none, or too many groups).
 
+    A null event time lies in no range.
+
     nullable: columns that are null in some group; the others are joined by plain equality, which costs a fraction.
     few_rows: whether they are so few rows of the feature table that they fit into this process.
     here: the groups in this process; there: on the server, where they are too many. mapped: inputs whose rows'
