@@ -2,11 +2,14 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
+from deltalake import write_deltalake
 
 from penstock.errors import NothingToDo, ServiceError, SpecError
+from penstock.features.training_set import build_training_set, read_training_set
 from penstock.inference.batch import score_batch
 from penstock.inference.sinks import publish
 from penstock.runner import Request, run_pipeline
@@ -88,6 +91,33 @@ def test_sinks_get_the_batch_once(promoted: Workspace) -> None:
     csv, parquet = (pd.read_csv(written[0]), pd.read_parquet(written[1]))
     expected = int((read(path)["as_of"] == newest).sum())
     assert len(csv) == len(parquet) == expected > 0
+
+
+def test_of_a_corrected_entity_and_label_the_newest_known_counts(promoted: Workspace) -> None:
+    refresh(promoted, "2024-02-15", "batch_parks")
+    about = {"park": ["north"], "turbine": [1]}
+    append(promoted, "slots", {**about, "starts_at": "2024-02-14T12:00", "capacity": [50.0]}, "2024-02-14T01:00")
+    for energy, known in ((99.0, "2024-02-14T20:00"), (11.0, "2024-02-16")):  # the second is for later
+        append(promoted, "yields", {**about, "starts_at": "2024-02-12", "energy": [energy]}, known)
+    batch = score_batch(promoted, "batch_parks", "energy", moment("2024-02-15"))
+    predictions = rows(promoted, "energy_predictions", KEYS, "batch_parks")
+    assert (batch.rows, predictions.duplicated(KEYS).sum()) == (6 * 9, 0)  # from 09:00 to midnight
+    assert predictions.set_index(KEYS)["capacity"]["north", 1, pd.Timestamp("2024-02-14T12:00", tz="UTC")] == 50.0
+    made = build_training_set(promoted, "batch_parks", "energy", moment("2024-02-15"))
+    labels = read_training_set(made).set_index(KEYS)["label"]
+    assert labels.index.is_unique
+    assert labels["north", 1, pd.Timestamp("2024-02-12", tz="UTC")] == 99.0
+    assert made.warnings == [
+        "1 entity row(s) and 1 label(s) were superseded: of each the newest counts that was known at as_of"
+    ]
+
+
+def append(workspace: Workspace, source: str, row: dict[str, Any], known_at: str) -> None:
+    """Appends a row to a raw table, as another system would."""
+    path = workspace.addresses.readable(f"batch_parks.{source}")
+    times = {name: [pd.Timestamp(value, tz="UTC")] for name, value in row.items() if isinstance(value, str)}
+    frame = pd.DataFrame({**row, **times, "known_at": [pd.Timestamp(known_at, tz="UTC")]})
+    write_deltalake(path, frame.astype({"turbine": "int32"}), mode="append")
 
 
 def test_spark_down_is_a_clear_error_that_names_the_address(promoted: Workspace, stack: Connections) -> None:

@@ -7,8 +7,9 @@ from contextlib import suppress
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
-from deltalake import DeltaTable
+from deltalake import DeltaTable, write_deltalake
 from pyspark.sql.connect.dataframe import DataFrame
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -21,6 +22,7 @@ from penstock.features.landing import land_source
 from penstock.features.training_content import Content, write_observed
 from penstock.features.training_set import labelled_rows
 from penstock.inference.batch import _entities as batch_rows
+from penstock.inference.keys import _with_entity as with_entity
 from penstock.spec.project import ColumnType, Lookup, Training
 from penstock.training.feature_columns import Feature, FeatureColumns
 from penstock.training.given import GivenTrainingSet
@@ -215,12 +217,28 @@ def test_what_a_model_takes_from_its_entity_is_found_by_its_keys(store: FeatureS
     try:
         scored = store.score_batch(f"{name}/1", keys.astype({"turbine": "int64"}))
         np.testing.assert_allclose(scored["prediction"], slots["capacity"])
+        corrected = slots.head(1).assign(capacity=70.0, known_at=slots["known_at"] + pd.Timedelta(hours=1))
+        write_deltalake(store.get_table("slots").path, corrected, mode="append")
+        scored = store.score_batch(f"{name}/1", keys)
+        np.testing.assert_allclose(scored["prediction"], [70.0, *slots["capacity"][1:]])
         with pytest.raises(TableError, match="1 of 5 rows are not in wind_parks.slots"):
             store.score_batch(f"{name}/1", keys.assign(turbine=[99, *keys["turbine"][1:]]))
         with pytest.raises(TableError, match=r"neither capacity nor the key\(s\) turbine"):
             store.score_batch(f"{name}/1", keys.drop(columns="turbine"))
     finally:
         store.mlflow().MlflowClient().delete_registered_model(name)
+
+
+def test_where_keys_are_asked_for_at_several_times_the_entity_of_that_time_is_read(store: FeatureStore) -> None:
+    land(store, "slots")
+    slots = store.read_table("slots").query("turbine == 2").drop_duplicates(["park", "starts_at"]).head(5)
+    spec = {"project": PROJECT, "lookups": [], "entity": {
+        "table": "slots", "keys": ["park", "turbine"], "prediction_time": "starts_at", "features": ["known_at"],
+    }}  # fmt: skip
+    asked = pa.Table.from_pandas(slots[["park", "turbine"]].assign(asked_at=slots["starts_at"]), preserve_index=False)
+    found = with_entity(store.workspace, spec, asked, "asked_at", moment("2024-01-12")).to_pandas()
+    assert sorted(found["known_at"]) == sorted(slots["known_at"])
+    assert (found["asked_at"] - found["known_at"] == pd.Timedelta(days=1)).all()
 
 
 def register_reading_capacity(store: FeatureStore, name: str) -> None:

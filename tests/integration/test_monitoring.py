@@ -153,6 +153,7 @@ def test_late_labels_are_judged_again_with_the_window_that_they_belong_to(promot
 def test_labels_alone_bring_the_last_window_back(promoted: Shop):
     may = promoted.score(promoted.orders(FIRST, MAY), MAY)
     assert promoted.monitor(MAY).labelled_rows == 0
+    promoted.label(may.iloc[:100], MAY + timedelta(days=1), flipped=True)  # corrected by the next
     promoted.label(may, MAY + timedelta(days=2))
     report = promoted.monitor(MAY + timedelta(days=3))
     assert (report.window[1], report.labelled_rows) == ("2020-06-01T00:00:00Z", ROWS)

@@ -7,6 +7,7 @@ from datetime import datetime
 
 from penstock.clock import now, to_text
 from penstock.errors import TableError
+from penstock.features.entities import LABEL
 from penstock.features.point_in_time import PREDICTION_TIME
 from penstock.features.training_content import Content
 from penstock.lakehouse.records import CommitRecord
@@ -17,18 +18,15 @@ from penstock.spec.modules import module_texts
 from penstock.spec.project import Entity, Label, Lookup, Model, OnDemand
 from penstock.workspace import Workspace
 
-LABEL = "label"
-LABEL_KNOWN_AT = "label_known_at"
-
 
 @dataclass(frozen=True)
 class TrainingSet:
     """A training set in the lakehouse: `table`@`version`, from which table versions, over which time.
 
     id: its key in `training_sets`. hash: of its rows in any order. missing: by looked-up feature, the share of rows
-    without a value. warnings: what a person should know of the entity rows. timestamp_key, label: the columns
-    of prediction times and labels (None without labels, and so is label_mean). as_known: whether the values are those
-    that were known at each prediction time.
+    without a value. warnings: what a person should know of the entity rows and labels. timestamp_key, label: the
+    columns of prediction times and labels (None without labels, and so is label_mean). as_known: whether the values are
+    those that were known at each prediction time.
     """
 
     table: str

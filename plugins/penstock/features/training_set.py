@@ -12,15 +12,21 @@ from typing import TYPE_CHECKING
 from penstock.clock import now, parse_as_of
 from penstock.errors import TableError
 from penstock.features import on_demand
-from penstock.features.first_fills import first_fill_warnings
-from penstock.features.given_entities import check_entities
-from penstock.features.inputs import InputTable, open_input, open_lookups, quote, sql_moment
-from penstock.features.own_tables import check_name
-from penstock.features.point_in_time import PREDICTION_TIME, join_features
-from penstock.features.training_content import Content, write_observed
-from penstock.features.training_records import (
+from penstock.features.entities import (
+    ENTITY_VERSIONS,
     LABEL,
     LABEL_KNOWN_AT,
+    LABEL_VERSIONS,
+    entity_rows,
+    known_labels,
+)
+from penstock.features.first_fills import first_fill_warnings
+from penstock.features.given_entities import check_entities
+from penstock.features.inputs import InputTable, open_input, open_lookups, quote
+from penstock.features.own_tables import check_name
+from penstock.features.point_in_time import PREDICTION_TIME, join_features
+from penstock.features.training_content import Content, superseded_warnings, write_observed
+from penstock.features.training_records import (
     Definition,
     GivenEntities,
     TrainingSet,
@@ -31,7 +37,7 @@ from penstock.features.training_records import (
 )
 from penstock.lakehouse.addresses import Address
 from penstock.lakehouse.records import CommitRecord, latest_commit, record, version_of
-from penstock.spec.project import Entity, Lookup, OnDemand
+from penstock.spec.project import Lookup, OnDemand
 from penstock.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -49,7 +55,8 @@ def build_training_set(
     """Builds a model's training set as of a moment, as the Delta table `<model>_training_set` (or `table`).
 
     Columns: the entity's keys, prediction_time, label, label_known_at, the features. A label enters once its
-    available_at <= as_of; a feature value only if its event_time <= the row's prediction time.
+    available_at <= as_of; a feature value only if its event_time <= the row's prediction time. Of several rows of an
+    entity, and of several labels, the newest that was known counts; `warnings` says how many were superseded.
     Where the newest version was made from the same table versions and code as of the same moment, it stays as it is.
     Raises TableError where no row has a label, or no lookup finds a value for any row.
     """
@@ -148,6 +155,7 @@ def _build(
         if standing is not None:
             return standing[0]
     content = _write(workspace, project, path, definition, inputs, commit)
+    warnings = [*warnings, *superseded_warnings(content)]
     if definition.as_known and content.first is not None:
         warnings = [*warnings, *first_fill_warnings(inputs, definition.lookups, content.first)]
     made = new_training_set(table, version_of(path, commit), path, commit, definition, content, warnings)
@@ -237,20 +245,6 @@ def labelled_rows(
     return rows
 
 
-def entity_rows(
-    spark: "SparkSession", entity: Entity, inputs: dict[str, InputTable], as_of: datetime, after: datetime | None
-) -> "DataFrame":
-    """Entity rows with prediction time in (after, as_of] that were known at as_of, with `prediction_time`."""
-    from pyspark.sql.connect import functions as F
-
-    frame = inputs[entity.table].read(spark, as_of)
-    time = quote(entity.prediction_time)
-    frame = frame.where(f"{time} <= {sql_moment(as_of)}")
-    if after is not None:
-        frame = frame.where(f"{time} > {sql_moment(after)}")
-    return frame.withColumn(PREDICTION_TIME, F.col(time))
-
-
 def _open_inputs(
     workspace: Workspace, project: str, definition: Definition, recorded: dict[str, int] | None = None
 ) -> dict[str, InputTable]:
@@ -280,14 +274,15 @@ def _rows(
     if definition.given is not None:
         kept = inputs[definition.given.table]
         entities = spark.read.format("delta").option("versionAsOf", kept.version).load(kept.path)
-        own = list(entities.columns)
+        own, counts = list(entities.columns), []
     else:
         entities, own = _labelled(spark, definition, inputs, as_of, after)
+        counts = [ENTITY_VERSIONS, LABEL_VERSIONS]
     looked_up = [lookup.output_name(name) for lookup in definition.lookups for name in lookup.features]
     needed = [name for spec in definition.on_demand.values() for name in spec.inputs if name not in looked_up]
     joined = join_features(
         spark, entities, definition.lookups, inputs, as_of,
-        keep=[*own, *needed], time=definition.timestamp_key, as_known=definition.as_known,
+        keep=[*own, *needed, *counts], time=definition.timestamp_key, as_known=definition.as_known,
     )  # fmt: skip
     computed = on_demand.add(joined, on_demand.load(workspace.project(project), definition.on_demand))
     return computed, list(dict.fromkeys([*own, *looked_up, *definition.on_demand]))
@@ -297,21 +292,14 @@ def _labelled(
     spark: "SparkSession", definition: Definition, inputs: dict[str, InputTable], as_of: datetime,
     after: datetime | None,
 ) -> tuple["DataFrame", list[str]]:  # fmt: skip
-    from pyspark.sql.connect import functions as F
-
     entity, label = definition.entity, definition.label
     assert entity is not None
     assert label is not None
     if after is None and definition.window is not None:
         after = as_of - definition.window
-    labels = inputs[label.table]
-    known = labels.read(spark, as_of).select(
-        *(F.col(quote(key)) for key in entity.keys),
-        F.expr(label.expression).cast("double").alias(LABEL),
-        F.col(quote(labels.available_at)).alias(LABEL_KNOWN_AT),
-    )  # fmt: skip
+    known = known_labels(spark, label, entity.keys, inputs[label.table], as_of)
     rows = entity_rows(spark, entity, inputs, as_of, after).drop(LABEL, LABEL_KNOWN_AT)
-    labelled = rows.join(known, list(entity.keys)).where(f"{LABEL} IS NOT NULL")
+    labelled = rows.join(known, list(entity.keys))
     own = [*entity.keys, PREDICTION_TIME, LABEL, LABEL_KNOWN_AT, *entity.features]
     return labelled, list(dict.fromkeys(own))
 

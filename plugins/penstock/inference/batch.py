@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 from penstock.clock import now, to_micros, to_text
 from penstock.errors import NothingToDo
 from penstock.features import on_demand
+from penstock.features.entities import entity_rows
 from penstock.features.inputs import open_input, open_lookups, quote
 from penstock.features.point_in_time import PREDICTION_TIME, join_features
-from penstock.features.training_set import entity_rows, utc_timestamps
+from penstock.features.training_set import utc_timestamps
 from penstock.lakehouse.addresses import Address
 from penstock.lakehouse.records import CommitRecord, latest_record, record
 from penstock.spec.project import Column, ColumnType, Entity, Lookup, Model, OnDemand
@@ -38,7 +39,7 @@ class ScoredBatch:
 
 
 def score_batch(workspace: Workspace, project_name: str, model_name: str, as_of: datetime) -> ScoredBatch:
-    """Scores entity rows with prediction time in (last scored, as_of], labelled or not.
+    """Scores entity rows with prediction time in (last scored, as_of], labelled or not; each once, by its newest row.
 
     An alias that a hand moved is adopted or reverted first. The first window starts at the as_of of the first
     promotion. Features are those of the version's own feature_spec.

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.clock import to_text
 from penstock.errors import RegistryError, TableError
+from penstock.features.entities import newest_here
 from penstock.features.given_entities import check_entities
 from penstock.features.inputs import open_input, open_lookups
 from penstock.features.point_in_time import join_features
@@ -88,7 +89,7 @@ def _with_features(
     as_known = trained_as_known(spec)
     tables = open_lookups(workspace, project, lookups, as_known)
     numbered = rows.append_column(_ROW, pa.array(range(len(rows)), pa.int64()))
-    numbered = _with_entity(workspace, spec, numbered, as_of)
+    numbered = _with_entity(workspace, spec, numbered, time, as_of)
     wanted = [*dict.fromkeys([_ROW, time, *spec["entity"]["features"], *_inputs(spec, numbered.column_names)])]
     with workspace.spark() as spark:
         entities = spark.createDataFrame(numbered)
@@ -114,8 +115,15 @@ def _on_demand(workspace: Workspace, spec: dict[str, Any], frame: "pd.DataFrame"
     return on_demand.apply(frame, on_demand.load(workspace.project(spec["project"]), features))
 
 
-def _with_entity(workspace: Workspace, spec: dict[str, Any], rows: "pa.Table", as_of: datetime) -> "pa.Table":
-    """Adds the columns of the entity's row that the model needs and the rows lack, by the entity's keys."""
+def _with_entity(
+    workspace: Workspace, spec: dict[str, Any], rows: "pa.Table", time: str, as_of: datetime
+) -> "pa.Table":  # fmt: skip
+    """Adds the columns of the entity's newest row that the model needs and the rows lack, by the entity's keys.
+
+    Where these have several prediction times, it is the row of the time that is asked for.
+    """
+    import pyarrow as pa
+
     from penstock.lakehouse.small_tables import read_arrow
 
     entity = spec["entity"]
@@ -133,9 +141,17 @@ def _with_entity(workspace: Workspace, spec: dict[str, Any], rows: "pa.Table", a
             f"the rows have neither {', '.join(missing)} nor the key(s) {', '.join(absent)} of {table.address}, "
             "by which they could be found: give one or the other"
         )
+    wanted = dict.fromkeys([*keys, entity["prediction_time"], table.available_at, *missing])
     bound = [(table.available_at, "<=", as_of)]
-    found = read_arrow(table.path, version=table.version, columns=[*keys, *missing], filters=bound)
+    found = read_arrow(table.path, version=table.version, columns=list(wanted), filters=bound)
     rows = _with_types_of(rows, found, keys, table.address)
+    found = found.join(rows.select(keys), keys, join_type="left semi")
+    found = newest_here(found, list(dict.fromkeys([*keys, entity["prediction_time"]])), table.available_at)
+    columns = {name: found[name] for name in (*keys, *missing)}
+    if len(found.group_by(keys).aggregate([])) < len(found):  # keys that are asked for at several times
+        columns[time] = found[entity["prediction_time"]]
+        keys = list(dict.fromkeys([*keys, time]))
+    found = pa.table(columns)
     unknown = len(rows) - len(rows.join(found, keys, join_type="left semi"))
     if unknown:
         raise TableError(

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from penstock.features.entities import LABEL, known_labels
 from penstock.monitoring.metric_rows import Kind, Measurement, MetricRow
 from penstock.monitoring.windows import LABEL_COVERAGE, MODEL_VERSION, PREDICTION, Window, WindowReference
 from penstock.monitoring.windows import PREDICTION_TIME as TIME
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
     from penstock.training.metrics import MetricValues
 
-_LABEL = "label"
 _IS_CURRENT = "in_current_window"
 
 
@@ -59,7 +59,7 @@ def _measure_window(
     for version in window.versions:
         found = labelled[labelled[MODEL_VERSION] == version]
         promise = _Promise(version, promised_metrics(workspace, reference.project, reference.model, version))
-        metrics = _metrics(project, model, found[_LABEL].to_numpy(), found[PREDICTION].to_numpy())
+        metrics = _metrics(project, model, found[LABEL].to_numpy(), found[PREDICTION].to_numpy())
         judged, said = _judge(model, promise, window, metrics, len(found))
         rows += judged
         notes += said
@@ -161,7 +161,7 @@ def _labelled_predictions(workspace: Workspace, reference: WindowReference) -> "
     from penstock.lakehouse.addresses import Address
 
     model = workspace.project(reference.project).model(reference.model)
-    columns = [_LABEL, PREDICTION, MODEL_VERSION, _IS_CURRENT]
+    columns = [LABEL, PREDICTION, MODEL_VERSION, _IS_CURRENT]
     if workspace.addresses.find(Address.parse(model.label.table, reference.project)) is None:
         return pd.DataFrame({name: pd.Series(dtype=bool if name == _IS_CURRENT else float) for name in columns})
     labels = open_input(workspace, reference.project, model.label.table)
@@ -179,11 +179,7 @@ def _labelled_predictions(workspace: Workspace, reference: WindowReference) -> "
             .select(*map(quote, keys), PREDICTION, MODEL_VERSION,
                     F.expr(f"{TIME} > {_moment(reference.window.start)}").alias(_IS_CURRENT))
         )  # fmt: skip
-        known = (
-            labels.read(spark, reference.as_of_moment)
-            .select(*map(quote, keys), F.expr(model.label.expression).cast("double").alias(_LABEL))
-            .where(f"{_LABEL} IS NOT NULL")
-        )
+        known = known_labels(spark, model.label, keys, labels, reference.as_of_moment)
         return predictions.join(known, keys).select(*columns).toPandas()
 
 

@@ -53,8 +53,8 @@ def gather_facts(
 
 def count_labelled(workspace: Workspace, project: str, model: str, as_of: datetime, after: datetime) -> int:
     """Entity rows with a prediction time after `after` whose label was known at as_of."""
+    from penstock.features.entities import entity_rows, known_labels
     from penstock.features.inputs import open_input, quote
-    from penstock.features.training_set import entity_rows
 
     spec = workspace.project(project).model(model)
     names = sorted({spec.entity.table, spec.label.table})
@@ -63,7 +63,7 @@ def count_labelled(workspace: Workspace, project: str, model: str, as_of: dateti
     inputs = {name: open_input(workspace, project, name) for name in names}
     keys = list(spec.entity.keys)
     with workspace.spark() as spark:
-        known = inputs[spec.label.table].read(spark, as_of).where(f"({spec.label.expression}) IS NOT NULL")
+        known = known_labels(spark, spec.label, keys, inputs[spec.label.table], as_of)
         entities = entity_rows(spark, spec.entity, inputs, as_of, after).select(*map(quote, keys), PREDICTION_TIME)
         return int(entities.join(known.select(*map(quote, keys)), keys).count())
 

@@ -12,7 +12,7 @@ from penstock.spec.table import ColumnType
 
 
 class Entity(Spec):
-    """What a prediction is about: a row of a table, at its prediction time."""
+    """What a prediction is about: a row of a table, at its prediction time; of several the newest that was known."""
 
     table: str = Field(description="table, project.table or root:project.table")
     keys: Annotated[list[Name], Field(min_length=1)] = Field(
@@ -23,7 +23,10 @@ class Entity(Spec):
 
 
 class Label(Spec):
-    """The truth, from a source that has the entity's keys; it enters once it is known (its available_at)."""
+    """The truth, from a source that has the entity's keys; it enters once it is known (its available_at).
+
+    Of several rows of an entity the newest that was known counts: the others were corrected.
+    """
 
     name: Name = Field(description="what it is called, for people")
     table: str = Field(description="source that holds it")

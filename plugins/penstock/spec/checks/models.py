@@ -86,6 +86,15 @@ def _label(scope: Scope, path: YamlPath, model: Model, entity: Table | None) -> 
                 f"but a {entity.columns[key].type} in {model.entity.table}",
                 "declare both alike",
             )
+    further = [key for key in found.table.primary_keys if key not in model.entity.keys]
+    if further:
+        yield scope.fault(
+            (*path, "table"),
+            f"rows of {label.table} also differ by {', '.join(further)}, which the entity's keys lack: of an entity's "
+            "rows only the newest counts",
+            f"add {', '.join(further)} to entity.keys, unless the others are corrected ones",
+            Severity.WARNING,
+        )
 
 
 def _lookup(scope: Scope, path: YamlPath, lookup: Lookup) -> Iterator[Fault]:
