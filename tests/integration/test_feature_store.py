@@ -13,7 +13,7 @@ from penstock.features import FeatureStore, writing
 from penstock.features.landing import land_source
 from penstock.features.own_tables import parse_schema
 from penstock.lakehouse.records import latest_record, record
-from penstock.lakehouse.small_tables import create_if_missing, to_arrow, upsert
+from penstock.lakehouse.small_tables import create_if_missing, read_arrow, to_arrow, upsert
 from penstock.online.compare import check_online
 from penstock.workspace import Workspace
 from tests.integration.refreshing import PROJECT, copy_root, moment, version
@@ -66,6 +66,23 @@ def test_what_is_read_is_what_was_written(store: FeatureStore) -> None:
     read = store.read_table("ratings").sort_values("park", ignore_index=True)
     pd.testing.assert_frame_equal(read, ratings(), check_dtype=False)
     assert "_known_at" not in read.columns
+
+
+def test_a_frame_of_spark_or_arrow_is_written_as_it_is(store: FeatureStore) -> None:
+    large = 2**53 + 1  # the first whole number that a float does not hold
+    with store.spark() as spark:
+        spark.conf.set("spark.sql.session.timeZone", "America/New_York")
+        frame = spark.sql(
+            f"SELECT park, TIMESTAMP '2024-01-01 00:00:00' AS rated_at, visits "
+            f"FROM VALUES ('north', {large}), ('south', NULL) AS t(park, visits)"
+        )
+        for number, given in enumerate((frame, frame.toArrow())):
+            made = store.create_table(f"exact_{number}", "park", "rated_at", df=given)
+            stored = read_arrow(made.path, columns=["park", "rated_at", "visits"]).sort_by("park").to_pylist()
+            assert [tuple(row.values()) for row in stored] == [
+                ("north", moment("2024-01-01T05:00"), large), ("south", moment("2024-01-01T05:00"), None),
+            ]  # fmt: skip
+            assert {column.name: column.type for column in made.columns}["visits"] == "bigint"
 
 
 def test_spark_reads_the_same_rows(store: FeatureStore) -> None:

@@ -37,6 +37,10 @@ expectations:
   - {type: expect_column_values_to_not_be_null, kwargs: {column: count}, severity: warning}
   - {type: expect_column_values_to_match_regex, kwargs: {column: station, regex: "^S[0-9]$"}, severity: warning}
 """  # noqa: E501
+KNOWN_BEFORE = """
+  - {type: expect_column_values_to_be_between, kwargs: {column: known_at, max_value: 2020-01-01}, severity: warning}
+  - {type: expect_table_columns_to_match_set, kwargs: {column_set: [station, hour, temp, low, count, known_at]}}
+"""
 CRITICAL = "  - {type: expect_column_values_to_be_between, kwargs: {column: count, min_value: 0}}\n"
 ROW_COUNT = "  - {type: expect_table_row_count_to_be_between, kwargs: {min_value: 1}}\n"
 
@@ -131,13 +135,17 @@ def zone(request, monkeypatch) -> Iterator[None]:
 @pytest.mark.usefixtures("zone")
 def test_both_engines_give_the_same_verdict_and_the_same_bad_rows(suite, make_workspace: Callable[..., Workspace]):
     frame = readings()
+    # Row 15, which has no station, is at 06:00 UTC on the day when New York puts its clocks back: 1:00 again.
+    frame[["hour", "known_at"]] += pd.Timestamp("2013-11-03T06:00") - pd.Timestamp("2013-01-01T15:00")
     corrupt(frame)
-    by_pandas = validate_batch(frame, suite(), KEYS, "readings", COLUMNS)
+    frame.loc[215, "known_at"] = pd.Timestamp("2024-01-01", tz="UTC")  # the same hour, for the library to find
+    checks = suite(SUITE + KNOWN_BEFORE)
+    by_pandas = validate_batch(frame, checks, KEYS, "readings", COLUMNS)
     with make_workspace().spark() as spark:
         types = ", ".join(f"{name} {column.type}" for name, column in COLUMNS.items())
         remote = spark.createDataFrame(frame.astype(object).where(frame.notna(), None), types)
-        by_spark = validate_batch(remote, suite(), KEYS, "readings", COLUMNS, Engine.SPARK)
-        small = validate_batch(remote, suite(), KEYS, "readings", COLUMNS)
+        by_spark = validate_batch(remote, checks, KEYS, "readings", COLUMNS, Engine.SPARK)
+        small = validate_batch(remote, checks, KEYS, "readings", COLUMNS)
         left = good_rows(remote, by_spark, KEYS).count()
     assert (by_spark.engine, small.engine) == (Engine.SPARK, Engine.PANDAS)
     shape = [(check.name, check.outcome) for check in by_pandas.verdict.checks]

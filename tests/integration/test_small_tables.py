@@ -8,7 +8,7 @@ import pytest
 from deltalake import DeltaTable
 
 from penstock.lakehouse.records import record
-from penstock.lakehouse.small_tables import create_if_missing, read_arrow, upsert
+from penstock.lakehouse.small_tables import create_if_missing, exact_frame, read_arrow, upsert
 from penstock.spec.project import Column
 
 COLUMNS = {name: Column(type=kind) for name, kind in {"model": "string", "day": "timestamp", "rows": "bigint"}.items()}
@@ -28,3 +28,11 @@ def test_rows_of_several_models_in_one_file_are_told_apart(tmp_path: Path, compa
     newest = read_arrow(path, columns=["rows"], filters=[("model", "in", ["churn", "delay"]), ("day", ">", DAYS[1])])
     assert sorted(newest["rows"].to_pylist()) == [3, 3]
     assert newest.column_names == ["rows"]
+
+
+def test_a_frame_says_what_its_table_says() -> None:
+    large = 2**53 + 1  # the first whole number that a float does not hold
+    frame = exact_frame(pa.table({"a": [large, None], "b": [large, 1], "c": ["x", None]}))
+    assert frame["a"].tolist()[0] == large
+    assert frame["a"].isna().tolist() == [False, True]
+    assert [str(kind) for kind in frame.dtypes] == ["Int64", "int64", "object"]

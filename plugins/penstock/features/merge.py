@@ -15,6 +15,7 @@ from penstock.features.staging import CHANGE, PREVIOUS, Change, Mode, StagedBatc
 from penstock.lakehouse.records import CommitRecord, latest_record
 from penstock.lakehouse.small_tables import (
     create_if_missing,
+    exact_frame,
     fill_missing,
     read_arrow,
     read_parts,
@@ -96,7 +97,7 @@ _Gate = Callable[[Any], tuple[Any, int]]
 
 def _judge_here(batch: StagedBatch, spec: FeatureTable, gate: _Gate) -> "tuple[pd.Index, int]":
     """The positions of bad rows in the staging table, and how many went to quarantine."""
-    staged = read_arrow(batch.path, version=batch.version, columns=[*spec.columns, CHANGE]).to_pandas()
+    staged = exact_frame(read_arrow(batch.path, version=batch.version, columns=[*spec.columns, CHANGE]))
     rows = staged[staged[CHANGE] != Change.DELETE].drop(columns=CHANGE)
     good, quarantined = gate(rows)
     return rows.index.difference(good.index), quarantined
@@ -114,8 +115,8 @@ def _judge_on_server(
         good, quarantined = gate(staged.where(f"{CHANGE} <> '{Change.DELETE}'").select(*map(quote, spec.columns)))
         if not quarantined:
             return pd.RangeIndex(0), 0
-        good_keys = good.select(*map(quote, keys)).toArrow().to_pandas()
-    here = read_arrow(batch.path, version=batch.version, columns=[*keys, CHANGE]).to_pandas()
+        good_keys = exact_frame(good.select(*map(quote, keys)).toArrow())
+    here = exact_frame(read_arrow(batch.path, version=batch.version, columns=[*keys, CHANGE]))
     is_good = (here.merge(good_keys, on=keys, how="left", indicator=True)["_merge"] == "both").to_numpy()
     return here.index[~is_good & (here[CHANGE] != Change.DELETE).to_numpy()], quarantined
 

@@ -212,19 +212,22 @@ def _type_of(name: str, kind: "pa.DataType") -> ColumnType:
 
 
 def to_pandas(frame: Any) -> "pd.DataFrame":
-    """A pandas or Spark DataFrame as pandas; timestamps in UTC (a naive one counts as UTC)."""
-    import pandas as pd
+    """A pandas, Spark or Arrow DataFrame as pandas, of the same values; a timestamp without a zone counts as UTC.
 
-    from penstock.features.training_set import utc_timestamps
+    Columns that come by Arrow stay Arrow's: those of pandas would round large whole numbers among nulls.
+    """
+    import pandas as pd
+    import pyarrow as pa
 
     if isinstance(frame, pd.DataFrame):
         if [name for name in frame.index.names if name is not None]:
             frame = frame.reset_index()
         return frame
-    if hasattr(frame, "toPandas"):
-        return utc_timestamps(frame.toPandas())
-    if hasattr(frame, "to_pandas"):
-        return frame.to_pandas()
+    for to_arrow in ("toArrow", "to_arrow"):  # Spark's, Polars'
+        if hasattr(frame, to_arrow):
+            frame = getattr(frame, to_arrow)()
+    if isinstance(frame, pa.Table | pa.RecordBatch):
+        return frame.to_pandas(types_mapper=pd.ArrowDtype)
     raise TableError(f"a pandas, Arrow or Spark DataFrame is needed, not {type(frame).__name__}")
 
 

@@ -262,6 +262,18 @@ def _is_text(kind: "pa.DataType") -> bool:
     return types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)
 
 
+def exact_frame(rows: "pa.Table") -> "pd.DataFrame":
+    """Rows as a DataFrame that says what they say: bigints with nulls as Int64, where floats would round them."""
+    import pandas as pd
+    import pyarrow as pa
+
+    frame = rows.to_pandas()
+    for name, column in zip(rows.column_names, rows.columns, strict=True):
+        if pa.types.is_int64(column.type) and column.null_count:
+            frame[name] = column.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get)
+    return frame
+
+
 def open_dataset(path: str, version: int | None) -> "Dataset":
     """A table at a version (or now) as an Arrow dataset: its rows are read when they are asked for, file by file."""
     from deltalake import DeltaTable

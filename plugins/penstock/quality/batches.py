@@ -1,11 +1,11 @@
 """A batch of rows behind one face, whether pandas or Spark holds it."""
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
+from penstock.lakehouse.small_tables import exact_frame
 from penstock.quality.findings import Finding, examine_pandas, examine_spark
-from penstock.quality.rows import BadRow, plain
+from penstock.quality.rows import BadRow, plain, quoted
 from penstock.quality.spark_suspects import examine_suspects
 from penstock.quality.suite import ExpectationSpec
 from penstock.spec.project import ColumnType
@@ -96,7 +96,11 @@ class PandasBatch:
 
 
 class SparkBatch:
-    """A DataFrame on the server, which should be persisted: it is read several times."""
+    """A DataFrame on the server, which should be persisted: it is read several times.
+
+    Rows come here by Arrow: a Row has its moments in this machine's zone and without it, twice the same in an hour
+    that daylight saving repeats.
+    """
 
     def __init__(self, frame: "DataFrame", declared: Columns, keys: Sequence[str], rows: int) -> None:
         self._frame = frame
@@ -118,23 +122,18 @@ class SparkBatch:
         """See Batch."""
         from pyspark.sql.connect import functions as F
 
-        columns = [F.col(_quoted(key)) for key in keys]
-        found = self._frame.where(" OR ".join(f"{_quoted(key)} IS NULL" for key in keys)).select(*columns).distinct()
-        return [
-            (self._reference(row), key)
-            for row in (item.asDict() for item in found.collect())
-            for key in keys
-            if row[key] is None
-        ]
+        columns = [F.col(quoted(key)) for key in keys]
+        found = self._frame.where(" OR ".join(f"{quoted(key)} IS NULL" for key in keys)).select(*columns).distinct()
+        return [(self._reference(row), key) for row in found.toArrow().to_pylist() for key in keys if row[key] is None]
 
     def duplicate_keys(self, keys: Sequence[str], most: int) -> tuple[int, list[dict[str, Any]]]:
         """See Batch."""
-        columns = [_quoted(key) for key in keys]
+        columns = [quoted(key) for key in keys]
         complete = self._frame.where(" AND ".join(f"{column} IS NOT NULL" for column in columns))
         repeated = complete.groupBy(*columns).count().where("count > 1").drop("count")
         count = repeated.count()
-        some = repeated.orderBy(*columns).limit(most).collect() if count else []
-        return count, [dict(zip(keys, self._reference(item.asDict()), strict=True)) for item in some]
+        some = repeated.orderBy(*columns).limit(most).toArrow().to_pylist() if count else []
+        return count, [dict(zip(keys, self._reference(row), strict=True)) for row in some]
 
     def examine(self, expectations: Sequence[ExpectationSpec]) -> list[Finding]:
         """See Batch."""
@@ -154,7 +153,7 @@ class SparkBatch:
         """See Batch; rows that share a key with a null share their reasons."""
         if not reasons:
             return []
-        found = at_keys(self._frame, self._keys, list(reasons), "left_semi").toPandas()
+        found = exact_frame(at_keys(self._frame, self._keys, list(reasons), "left_semi").toArrow())
         rows = [
             {str(name): plain(value, whole=name in self._whole) for name, value in record.items()}
             for record in found.to_dict("records")
@@ -163,10 +162,7 @@ class SparkBatch:
         return [_bad_row(row, keys, reasons[tuple(row[key] for key in self._keys)], None) for row in ordered]
 
     def _reference(self, row: Mapping[str, Any]) -> tuple[Any, ...]:
-        # A collected Row has its moments in this machine's zone, and without it.
-        return tuple(
-            plain(row[key].astimezone(UTC) if isinstance(row[key], datetime) else row[key]) for key in self._keys
-        )
+        return tuple(plain(row[key]) for key in self._keys)
 
 
 def at_keys(frame: "DataFrame", keys: Sequence[str], references: Sequence[tuple[Any, ...]], how: str) -> "DataFrame":
@@ -181,7 +177,7 @@ def at_keys(frame: "DataFrame", keys: Sequence[str], references: Sequence[tuple[
     wanted = session.createDataFrame(texts, ", ".join(f"{name} string" for name in names)).select(
         *(F.col(name).cast(types[key]).alias(name) for name, key in zip(names, keys, strict=True))
     )
-    same = [F.col(_quoted(key)).eqNullSafe(F.col(name)) for key, name in zip(keys, names, strict=True)]
+    same = [F.col(quoted(key)).eqNullSafe(F.col(name)) for key, name in zip(keys, names, strict=True)]
     return frame.join(F.broadcast(wanted), reduce(lambda one, other: one & other, same), how)
 
 
@@ -214,7 +210,3 @@ def _unconvertible(series: "pd.Series", name: str, kind: ColumnType) -> str | No
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError) as error:
         return f"{series.dtype} ({str(error).splitlines()[0][:160]})"
     return None
-
-
-def _quoted(name: str) -> str:
-    return "`" + name.replace("`", "``") + "`"

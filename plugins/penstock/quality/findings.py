@@ -1,12 +1,15 @@
 """Runs a suite with Great Expectations, on a pandas or a Spark Connect batch, and says what it found."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from penstock.clock import EPOCH
 from penstock.quality.narrowing import parts
+from penstock.quality.rows import quoted
 from penstock.quality.suite import ExpectationSpec, Level, build, import_great_expectations
 from penstock.spec.suite import WithinMostly
 
@@ -86,14 +89,45 @@ def _with_comparable_bounds(spec: ExpectationSpec, frame: "pd.DataFrame") -> Exp
 
 
 def examine_spark(frame: "DataFrame", expectations: Sequence[ExpectationSpec], keys: Sequence[str]) -> list[Finding]:
-    """The findings on a Spark Connect DataFrame; failing rows are named by their keys."""
+    """The findings on a Spark Connect DataFrame; failing rows are named by their keys.
+
+    The library collects keys as Rows, whose moments are ambiguous: those of the key go beside it as microseconds.
+    """
+    from pyspark.sql.connect import functions as F
+
+    moments = {key: f"penstock_micros_{key}" for key, kind in frame.dtypes if key in keys and kind == "timestamp"}
+    micros = {name: F.unix_micros(F.col(quoted(key))) for key, name in moments.items()}
+    named = frame.withColumns(micros) if micros else frame
+    of_rows = [spec for spec in expectations if spec.level is Level.ROW]
+    of_table = [spec for spec in expectations if spec.level is not Level.ROW]
+    found = {
+        **_examine_there(named, of_rows, [moments.get(key, key) for key in keys]),
+        **_examine_there(frame, of_table, []),
+    }
+    return [_with_moments(found[id(spec)], moments) for spec in expectations]
+
+
+def _examine_there(
+    frame: "DataFrame", expectations: Sequence[ExpectationSpec], keys: Sequence[str]
+) -> dict[int, Finding]:  # fmt: skip
+    """The findings by the identity of their expectations."""
+    if not expectations:
+        return {}
     with _active(frame):
         source = _context().data_sources.add_spark("batch")
         definition = source.add_dataframe_asset("batch").add_batch_definition_whole_dataframe("whole")
-        return _validate(
-            definition.get_batch({"dataframe": frame}), expectations,
-            {"unexpected_index_column_names": list(keys)},
-        )  # fmt: skip
+        options = {"unexpected_index_column_names": list(keys)} if keys else {}
+        findings = _validate(definition.get_batch({"dataframe": frame}), expectations, options)
+    return {id(spec): finding for spec, finding in zip(expectations, findings, strict=True)}
+
+
+def _with_moments(finding: Finding, moments: Mapping[str, str]) -> Finding:
+    def exact(row: Mapping[str, Any]) -> dict[str, Any]:
+        micros = {key: row[name] for key, name in moments.items()}
+        times = {key: None if n is None else EPOCH + timedelta(microseconds=n) for key, n in micros.items()}
+        return {**row, **times}
+
+    return replace(finding, unexpected=tuple(exact(row) for row in finding.unexpected)) if moments else finding
 
 
 def _widened(frame: "pd.DataFrame") -> "pd.DataFrame":

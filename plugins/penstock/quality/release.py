@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 from penstock.clock import now
 from penstock.errors import GateError, TableError
 from penstock.gates import Outcome
+from penstock.lakehouse.small_tables import arrow_schema, exact_frame
 from penstock.quality.batches import at_keys
 from penstock.quality.quarantine import SAME_KEYS, Entry, QuarantineOutcome, read_entries, write_entries
 from penstock.quality.rows import BadRow, canonical_json, describe_keys, plain
@@ -107,20 +108,18 @@ def read_corrections(workspace: Workspace, project: str, table: str, file: Path)
     import pyarrow.csv as csv
     import pyarrow.parquet as parquet
 
-    from penstock.lakehouse.small_tables import arrow_schema
-
     spec = workspace.project(project).spec.sources.get(table)
     types = {name: column.type for name, column in spec.columns.items()} if spec else {}
     schema = arrow_schema({**types, ID: ColumnType.STRING})
     try:
         if file.suffix == ".parquet":
-            return parquet.read_table(file).to_pandas()
+            return exact_frame(parquet.read_table(file))
         options = csv.ConvertOptions(
             column_types={field.name: field.type for field in schema},
             strings_can_be_null=True,
             null_values=["", "null"],
         )
-        return csv.read_csv(file, convert_options=options).to_pandas()
+        return exact_frame(csv.read_csv(file, convert_options=options))
     except (OSError, pa.ArrowInvalid) as error:
         raise TableError(f"{file}: cannot be read as rows of {project}.{table}: {error}") from error
 
@@ -189,7 +188,7 @@ def _rows_at(
 
     if hasattr(good, "sparkSession"):
         references = [tuple(row.values()) for row in wanted]
-        return at_keys(cast("DataFrame", good), keys, references, "left_semi").select(*keys).toPandas()
+        return exact_frame(at_keys(cast("DataFrame", good), keys, references, "left_semi").select(*keys).toArrow())
     frame = cast("pd.DataFrame", good)[list(keys)]
     moments = [key for key in keys if columns[key].type is ColumnType.TIMESTAMP]
     frame = frame.assign(**{key: pd.to_datetime(frame[key], utc=True) for key in moments})

@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from penstock.gates import Outcome, Verdict
+from penstock.lakehouse.small_tables import exact_frame
 from penstock.quality.batches import Batch, PandasBatch, SparkBatch, at_keys
 from penstock.quality.checks import (
     accepted_check,
@@ -117,15 +118,10 @@ def _validate_on_server(
         if (engine or (Engine.SPARK if rows >= SPARK_FROM_ROWS else Engine.PANDAS)) is Engine.SPARK:
             batch = SparkBatch(frame, declared, keys, rows)
             return _judge(batch, suite, keys, table, declared, Engine.SPARK, accepted)
-        local = PandasBatch(_to_pandas(frame), declared)
+        local = PandasBatch(exact_frame(frame.toArrow()), declared)
         return _judge(local, suite, keys, table, declared, Engine.PANDAS, accepted)
     finally:
         frame.unpersist()
-
-
-def _to_pandas(frame: "DataFrame") -> "pd.DataFrame":
-    # Through Arrow, so that whole numbers stay whole and moments keep their zone.
-    return frame.toArrow().to_pandas()
 
 
 def _judge(
