@@ -40,6 +40,17 @@ class DefinitionChanged(GateError):
         return type(self), (str(self), self.table, self.removed)
 
 
+class ShapeChanged(TableError):
+    """A table's keys or the type of a column are declared otherwise than its rows are stored."""
+
+    def __init__(self, message: str, table: str) -> None:
+        super().__init__(message)
+        self.table = table
+
+    def __reduce__(self) -> tuple[type["ShapeChanged"], tuple[str, str]]:
+        return type(self), (str(self), self.table)
+
+
 class NothingToDo(PenstockError):
     """There is nothing new, or nothing yet, to work on. Not a fault: operators skip on it."""
 

@@ -12,14 +12,14 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from penstock.clock import to_text
-from penstock.errors import GateError, NothingToDo, SpecError
+from penstock.errors import GateError, NothingToDo, PenstockError, ServiceError, SpecError, TableError
 from penstock.gates import Outcome, Verdict
 from penstock.spec.environment import ApprovalMode
 from penstock.spec.graph import feature_table_order
 from penstock.workspace import Workspace
 
 if TYPE_CHECKING:
-    from penstock.features.backfill import BackfillRequest
+    from penstock.features.backfill import Backfilled, BackfillRequest
     from penstock.features.staging import StagedBatch
 
 _Result = TypeVar("_Result")
@@ -84,14 +84,14 @@ def run_pipeline(workspace: Workspace, pipeline: str, request: Request, report: 
 
 def feature_refresh(workspace: Workspace, request: Request, step: Steps) -> None:
     """Lands sources, then stages, validates and merges each feature table."""
-    from penstock.features.backfill import backfill_table, check_tables
+    from penstock.features.backfill import check_tables
     from penstock.features.landing import land_source
     from penstock.features.merge import merge_batch, validate_batch
 
     project, as_of = request.project, request.as_of
     spec = workspace.project(project).spec
     check_tables(workspace.project(project), request.backfill)
-    failures: list[str] = []
+    failures: list[PenstockError] = []
     stopped: set[str] = set()
     for name, source in spec.sources.items():
         if source.land:
@@ -110,7 +110,7 @@ def feature_refresh(workspace: Workspace, request: Request, step: Steps) -> None
             step.report(name, f"waits for {', '.join(waits)}", 0.0)
             continue
         if request.backfill is not None and name in request.backfill.tables:
-            again = partial(backfill_table, workspace, project, name, as_of, request.backfill)
+            again = partial(_backfill, workspace, project, name, as_of, request.backfill)
             _gated(step, f"{name}.backfill", again, failures, name, stopped)
             if name in stopped:
                 continue
@@ -121,10 +121,20 @@ def feature_refresh(workspace: Workspace, request: Request, step: Steps) -> None
             continue
         checked = _gated(step, f"{name}.validate", partial(validate_batch, workspace, staged), failures, name, stopped)
         if checked is not None:
-            step(f"{name}.merge", partial(merge_batch, workspace, checked))
+            _gated(step, f"{name}.merge", partial(merge_batch, workspace, checked), failures, name, stopped)
     _serve_online(workspace, request, step, failures)
     if failures:
-        raise GateError("\n".join(failures))
+        raise _together(failures)
+
+
+def _backfill(
+    workspace: Workspace, project: str, table: str, as_of: datetime, request: "BackfillRequest"
+) -> "Backfilled":  # fmt: skip
+    from penstock.features.backfill import backfill_table
+    from penstock.lineage.dependants import naming_dependants
+
+    with naming_dependants(workspace):
+        return backfill_table(workspace, project, table, as_of, request)
 
 
 def _stage(workspace: Workspace, project: str, table: str, as_of: datetime) -> "StagedBatch":
@@ -135,7 +145,18 @@ def _stage(workspace: Workspace, project: str, table: str, as_of: datetime) -> "
         return stage_table(workspace, project, table, as_of)
 
 
-def _serve_online(workspace: Workspace, request: Request, step: Steps, failures: list[str]) -> None:
+def _together(failures: list[PenstockError]) -> PenstockError:
+    """The failures of several tables as one; of the kind that they have in common."""
+    if len(failures) == 1:
+        return failures[0]
+    said = "\n".join(map(str, failures))
+    for kind in (ServiceError, TableError):
+        if all(isinstance(error, kind) for error in failures):
+            return kind(said)
+    return GateError(said)
+
+
+def _serve_online(workspace: Workspace, request: Request, step: Steps, failures: list[PenstockError]) -> None:
     """Publishes the newest values of online tables, and compares."""
     from penstock.online.compare import check_online
     from penstock.online.publish import publish_online
@@ -143,19 +164,21 @@ def _serve_online(workspace: Workspace, request: Request, step: Steps, failures:
     tables = workspace.project(request.project).spec.feature_tables.values()
     if not any(table.online_settings for table in tables):
         return
-    if step("publish_online", lambda: publish_online(workspace, request.project, request.as_of)) is not None:
+    publish = partial(publish_online, workspace, request.project, request.as_of)
+    if _gated(step, "publish_online", publish, failures, "publish_online", set()) is not None:
         compare = partial(check_online, workspace, request.project, request.as_of)
         _gated(step, "compare_online", compare, failures, "compare_online", set())
 
 
 def _gated(
-    step: Steps, label: str, function: Callable[[], _Result], failures: list[str], name: str, stopped: set[str]
-) -> _Result | None:
-    """A step whose gate may fail: what does not depend on it goes on."""
+    step: Steps, label: str, function: Callable[[], _Result], failures: list[PenstockError], name: str,
+    stopped: set[str],
+) -> _Result | None:  # fmt: skip
+    """A step that may fail: what does not depend on it goes on, as in Airflow."""
     try:
         return step(label, function)
-    except GateError as error:
-        failures.append(str(error))
+    except PenstockError as error:
+        failures.append(error)
         stopped.add(name)
         step.report(label, f"stopped: {error}", 0.0)
         return None

@@ -120,8 +120,11 @@ def _changes(spark: "SparkSession", table: InputTable) -> Any:
 
 
 def _checkpoint(workspace: Workspace, project: str, tables: list[InputTable]) -> str:
-    """A place for the position in these tables; a table that was made again is another one."""
-    ids = sorted(f"{table.name}@{table.id}" for table in tables)
+    """A place for the position in these tables; one that was made again, or whose columns changed, is another one.
+
+    Delta does not go on from a position before a column was lost. A new one costs one refresh, which decides by state.
+    """
+    ids = sorted(f"{table.name}@{table.id} {table.opened.schema().to_json()}" for table in tables)
     digest = hashlib.sha256(" ".join(ids).encode()).hexdigest()[:12]
     return workspace.addresses.writable(f"{project}._stream") + f"/{digest}"
 

@@ -5,6 +5,7 @@ import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -13,7 +14,7 @@ from typer.testing import CliRunner
 
 from penstock.cli import app
 from penstock.clock import parse_as_of
-from penstock.errors import GateError, TableError
+from penstock.errors import GateError, PenstockError, TableError
 from penstock.features import FeatureStore
 from penstock.features.definition import create_table, definition_hash
 from penstock.features.refresh import stage_table
@@ -298,40 +299,65 @@ def test_a_version_whose_files_cannot_be_read_leaves_open_whether_a_table_is_nee
         client.delete_registered_model(lost)
 
 
-@pytest.mark.parametrize("mlflow_answers", [True, False])
-def test_a_refresh_that_is_refused_names_who_needs_a_removed_column(yard: Workspace, mlflow_answers: bool) -> None:
-    daily, model = SPEC["feature_tables"]["daily"], SPEC["models"]["delay"]
+DAILY = SPEC["feature_tables"]["daily"]
+
+
+def changed(yard: Workspace, weekly: dict[str, Any], *, definition: str | None = None, mlflow: str = "") -> Workspace:
+    """The yard with a table `weekly` that was filled as `daily` is declared, and is now declared as given."""
     lookups = [{"table": "weekly", "keys": {"train": "train"}, "features": ["load"]}]
-    fewer = {**daily, "columns": {name: kind for name, kind in daily["columns"].items() if name != "load"}}
     before, after = (
         LoadedProject(
             Project.model_validate(
-                {**SPEC, "feature_tables": {**SPEC["feature_tables"], "weekly": weekly},
-                 "models": {"delay": {**model, "lookups": lookups}}}
+                {**SPEC, "feature_tables": {**SPEC["feature_tables"], "weekly": declared},
+                 "models": {"delay": {**SPEC["models"]["delay"], "lookups": lookups}}}
             ),
             yard.root / "include/projects" / PROJECT,
         )
-        for weekly in (daily, fewer)
+        for declared in (DAILY, weekly)
     )  # fmt: skip
     made = before.spec.feature_tables["weekly"]
     path = yard.addresses.writable(f"{PROJECT}.weekly")
     create_table(before, "weekly", made, path)
-    moment = parse_as_of("2024-01-01")
     rows = to_arrow(
-        pd.DataFrame([{"train": "a", "event_time": moment, "load": 1.0, "trips": 1}]),
+        pd.DataFrame([{"train": "a", "event_time": parse_as_of("2024-01-01"), "load": 1.0, "trips": 1}]),
         {name: column.type for name, column in made.columns.items()}, "weekly", made.key_columns,
     )  # fmt: skip
-    commit = CommitRecord("2024-01-01T00:00:00Z", {"trains": 1}, definition=definition_hash(before, made))
+    commit = CommitRecord("2024-01-01T00:00:00Z", {"trains": 1}, definition=definition or definition_hash(before, made))
     upsert(path, fill_missing(rows, path), made.key_columns, commit)
-    connections = yard.resolved if mlflow_answers else Connections(yard.resolved.spark_url, "http://localhost:9")
-    changed = yard.with_(inline=(after,), connections=connections)
-    with pytest.raises(GateError, match="Nothing was written") as refused, naming_dependants(changed):
-        stage_table(changed, PROJECT, "weekly", moment)
+    connections = Connections(yard.resolved.spark_url, mlflow) if mlflow else yard.resolved
+    return yard.with_(inline=(after,), connections=connections)
+
+
+@pytest.mark.parametrize("mlflow_answers", [True, False])
+def test_a_refresh_that_is_refused_names_who_needs_a_removed_column(yard: Workspace, mlflow_answers: bool) -> None:
+    fewer = {**DAILY, "columns": {name: kind for name, kind in DAILY["columns"].items() if name != "load"}}
+    there = changed(yard, fewer, mlflow="" if mlflow_answers else "http://localhost:9")
+    with pytest.raises(GateError, match="Nothing was written") as refused, naming_dependants(there):
+        stage_table(there, PROJECT, "weekly", parse_as_of("2024-01-01"))
     said = str(refused.value)
     assert "The column(s) load, declared no longer, are needed by " in said
     assert f"declared model {MODEL}" in said
     assert (f"model version {MODEL}/1 (production)" in said) is mlflow_answers
     assert ("could not be asked: MLflow at http://localhost:9" in said) is not mlflow_answers
+
+
+@pytest.mark.parametrize(
+    ("change", "definition", "refusal"),
+    [
+        ({}, "2:another transformation", "Nothing was written"),
+        ({"columns": {**DAILY["columns"], "load": "float"}}, None, "the column load is .*double.* declared as .*float"),
+        ({"primary_keys": ["train", "trips"]}, None, "its rows are identified by train, event_time"),
+    ],
+)
+def test_a_refresh_that_is_refused_names_who_needs_the_table(
+    yard: Workspace, change: dict[str, Any], definition: str | None, refusal: str
+) -> None:
+    there = changed(yard, {**DAILY, **change}, definition=definition)
+    with pytest.raises(PenstockError, match=refusal) as refused, naming_dependants(there):
+        stage_table(there, PROJECT, "weekly", parse_as_of("2024-01-01"))
+    said = str(refused.value).partition(f"The rows of {PROJECT}.weekly are needed by ")[2]
+    assert f"model version {MODEL}/1 (production)" in said
+    assert f"declared model {MODEL}" in said
 
 
 def test_every_edge_has_its_ends(yard: Workspace) -> None:

@@ -135,6 +135,22 @@ def test_a_critical_failure_leaves_the_table_and_stops_what_follows(make_workspa
     assert rows(workspace, "turbine_daily", DAILY)["event_time"].max() == pd.Timestamp("2024-01-12", tz="UTC")
 
 
+def test_whatever_stops_a_table_the_others_go_on_and_all_that_was_stopped_is_said(
+    make_workspace: Make, second: Path
+) -> None:
+    workspace = make_workspace(second)
+    refresh(workspace, "2024-01-10")
+    before = version(workspace, "park_wind")
+    declaration = second / "include/projects/wind_parks/project.yaml"
+    declaration.write_text(declaration.read_text().replace("mean_energy: double", "mean_energy: float"))
+    with pytest.raises(TableError, match="mean_energy is .*double"):
+        refresh(workspace, "2024-01-12")
+    assert version(workspace, "park_wind") > before
+    corrupt(second, "conditions", "frame['wind'] = 'much'")
+    with pytest.raises(GateError, match="(?s)wind_parks.conditions stops.*mean_energy is .*double"):
+        refresh(workspace, "2024-01-14")
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pandas as pd
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
-from penstock.errors import NothingToDo, PenstockError, ServiceError
+from penstock.errors import NothingToDo, ServiceError, TableError
 from penstock.streaming import refresh_continuously
 from penstock.workspace import Workspace
 from tests.integration.refreshing import copy_root
@@ -90,15 +91,24 @@ def test_a_raw_table_that_gains_a_column_is_streamed_on(workspace: Workspace) ->
     assert means(workspace) == [40.0, 60.0]
 
 
-def test_a_raw_table_that_lost_a_column_ends_the_stream_and_leaves_what_there_is(workspace: Workspace) -> None:
+def test_a_raw_table_that_lost_a_column_ends_the_stream_which_goes_on_where_it_is_started_again(
+    workspace: Workspace,
+) -> None:
     raw = workspace.addresses.writable(f"{PROJECT}.prices")
-    write_day(raw, "2024-05-01", 40.0)
+    hours = pd.date_range("2024-05-01", periods=24, freq="h", tz="UTC").as_unit("us")
+    rows = pd.DataFrame({"area": "north", "hour": hours, "price": 40.0, "known_at": hours, "currency": "EUR"})
+    write_deltalake(raw, rows)
+    with ThreadPoolExecutor(1) as pool:
+        stream = pool.submit(
+            refresh_continuously, workspace, PROJECT, every=timedelta(seconds=1), lasting=timedelta(seconds=90)
+        )
+        _wait(lambda: means(workspace) == [40.0])
+        without = rows.drop(columns="currency").assign(price=50.0)  # nothing that is declared reads it
+        write_deltalake(raw, without, mode="overwrite", schema_mode="overwrite")
+        with pytest.raises(TableError, match="spot_prices: the columns of a raw table changed while it was streamed"):
+            stream.result()
     refresh_continuously(workspace, PROJECT, available_now=True)
-    rows = DeltaTable(raw).to_pyarrow_table().rename_columns({"price": "prize"})
-    write_deltalake(raw, rows, mode="overwrite", schema_mode="overwrite")
-    with pytest.raises(PenstockError, match=r"columns of a raw table changed|price"):
-        refresh_continuously(workspace, PROJECT, available_now=True)
-    assert means(workspace) == [40.0]
+    assert means(workspace) == [50.0]
 
 
 def _wait(look: Callable[[], bool]) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from penstock.clock import to_text
-from penstock.errors import GateError, TableError
+from penstock.errors import GateError, ShapeChanged, TableError
 from penstock.features.known import KNOWN_AT
 from penstock.features.pieces import Piece, covered, remaining
 from penstock.lakehouse.records import BackfillProgress, CommitRecord
@@ -126,17 +126,20 @@ def _what_to_compute(last: CommitRecord, begun: BackfillProgress | None, present
 def create_table(project: LoadedProject, name: str, spec: FeatureTable, path: str) -> "DeltaTable":
     """The feature table, made where it is missing, with new columns where some were declared.
 
-    Raises TableError where keys or a column's type were changed.
+    Raises ShapeChanged where keys or a column's type were changed.
     """
     from deltalake import DeltaTable
 
-    if DeltaTable.is_deltatable(path):
-        _check_keys(DeltaTable(path), f"{project.name}.{name}", spec)
-    return create_if_missing(
-        path, {**spec.columns, KNOWN_AT: KNOWN_AT_COLUMN}, keys=spec.key_columns, description=spec.description,
-        properties={"penstock.owner": spec.owner or project.spec.owner, "penstock.event_time": spec.event_time,
-                    "penstock.inputs": ",".join(spec.inputs), "penstock.writer": "deltalake"},
-    )  # fmt: skip
+    try:
+        if DeltaTable.is_deltatable(path):
+            _check_keys(DeltaTable(path), f"{project.name}.{name}", spec)
+        return create_if_missing(
+            path, {**spec.columns, KNOWN_AT: KNOWN_AT_COLUMN}, keys=spec.key_columns, description=spec.description,
+            properties={"penstock.owner": spec.owner or project.spec.owner, "penstock.event_time": spec.event_time,
+                        "penstock.inputs": ",".join(spec.inputs), "penstock.writer": "deltalake"},
+        )  # fmt: skip
+    except TableError as error:
+        raise ShapeChanged(str(error), f"{project.name}.{name}") from error
 
 
 def _check_keys(table: "DeltaTable", address: str, spec: FeatureTable) -> None:

@@ -51,7 +51,7 @@ def make_plan(
     """Compares the table's record with its declaration and its inputs.
 
     Raises NothingToDo where no input changed or as_of was reached before, DefinitionChanged where the definition did,
-    TableError where keys or types did.
+    ShapeChanged where keys or types did.
     """
     path = workspace.addresses.writable(f"{project.name}.{name}")
     table = create_table(project, name, spec, path)

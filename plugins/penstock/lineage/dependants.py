@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from penstock.errors import DefinitionChanged, GateError, PenstockError, TableError
+from penstock.errors import DefinitionChanged, GateError, PenstockError, ShapeChanged, TableError
 from penstock.lakehouse.addresses import Address
 from penstock.lineage.build import build_graph
 from penstock.lineage.graph import Graph, Node, NodeKind
@@ -25,7 +25,8 @@ def dependants(workspace: Workspace, address: Address, columns: Sequence[str] = 
     """Who reads a table, or (with `columns`) some columns of it, directly or through other tables."""
     graph = build_graph(workspace)
     table = f"{address.project}.{address.table}"
-    starts = [f"{table}.{column}" for column in columns] or [table]
+    of_table = [node.id for node in graph.nodes if node.kind is NodeKind.COLUMN and node.id.rpartition(".")[0] == table]
+    starts = [f"{table}.{column}" for column in columns] or [table, *of_table]
     known = {node.id for node in graph.nodes}
     found = {node.id: node for start in starts if start in known for node in graph.downstream(start).nodes}
     needing = [node for node in found.values() if node.kind in _NEED and node.id != table]
@@ -52,22 +53,22 @@ def require_unneeded(workspace: Workspace, address: Address, columns: Sequence[s
 
 @contextmanager
 def naming_dependants(workspace: Workspace) -> Iterator[None]:
-    """Adds to the error of a table whose definition changed who needs the columns that are declared no longer."""
+    """Adds to the error of a table whose declaration changed who needs it, or the columns that it has no longer."""
     try:
         yield
     except DefinitionChanged as error:
-        if not error.removed:
-            raise
-        raise GateError(f"{error}. {_who_needs(workspace, error)}") from error
+        raise GateError(f"{error}. {_who_needs(workspace, error.table, error.removed)}") from error
+    except ShapeChanged as error:
+        raise TableError(f"{error}. {_who_needs(workspace, error.table, ())}") from error
 
 
-def _who_needs(workspace: Workspace, error: DefinitionChanged) -> str:
-    columns = f"The column(s) {', '.join(error.removed)}, declared no longer,"
+def _who_needs(workspace: Workspace, table: str, removed: Sequence[str]) -> str:
+    what = f"The column(s) {', '.join(removed)}, declared no longer," if removed else f"The rows of {table}"
     try:
-        found = dependants(workspace, Address.parse(error.table), error.removed)
+        found = dependants(workspace, Address.parse(table), removed)
     except PenstockError as problem:
-        return f"Who needs {columns} could not be asked: {problem}"
-    said = f"{columns} are needed by {', '.join(found.names) or 'nobody that is known'}"
+        return f"Who needs {what} could not be asked: {problem}"
+    said = f"{what} are needed by {', '.join(found.names) or 'nobody that is known'}"
     return said + (f"; who else needs them could not be asked: {'; '.join(found.notes)}" if found.notes else "")
 
 

@@ -51,10 +51,10 @@ class StageFeatureTableOperator(PenstockOperator):
         given = (params.get(name) for name in ("backfill", "backfill_from", "backfill_until", "backfill_piece"))
         request = parse_request(*given)
         check_tables(workspace.project(self.project), request)
-        if request is not None and self.table in request.tables:
-            done = backfill_table(workspace, self.project, self.table, as_of, request, say=self.log.info)
-            self.log.info("%s: %s rows changed in %s pieces", done.table, done.rows, done.pieces)
         with naming_dependants(workspace):
+            if request is not None and self.table in request.tables:
+                done = backfill_table(workspace, self.project, self.table, as_of, request, say=self.log.info)
+                self.log.info("%s: %s rows changed in %s pieces", done.table, done.rows, done.pieces)
             batch = stage_table(workspace, self.project, self.table, as_of)
         self.log.info("%s: %s rows staged, %s (%s)", batch.table, batch.rows, batch.mode, batch.why)
         return batch
