@@ -97,7 +97,7 @@ def test_of_a_corrected_entity_and_label_the_newest_known_counts(promoted: Works
     refresh(promoted, "2024-02-15", "batch_parks")
     about = {"park": ["north"], "turbine": [1]}
     append(promoted, "slots", {**about, "starts_at": "2024-02-14T12:00", "capacity": [50.0]}, "2024-02-14T01:00")
-    for energy, known in ((99.0, "2024-02-14T20:00"), (11.0, "2024-02-16")):  # the second is for later
+    for energy, known in ((99.0, "2024-02-14T20:00"), (11.0, "2024-02-16"), (12.0, None)):  # only the first is known
         append(promoted, "yields", {**about, "starts_at": "2024-02-12", "energy": [energy]}, known)
     batch = score_batch(promoted, "batch_parks", "energy", moment("2024-02-15"))
     predictions = rows(promoted, "energy_predictions", KEYS, "batch_parks")
@@ -108,15 +108,16 @@ def test_of_a_corrected_entity_and_label_the_newest_known_counts(promoted: Works
     assert labels.index.is_unique
     assert labels["north", 1, pd.Timestamp("2024-02-12", tz="UTC")] == 99.0
     assert made.warnings == [
-        "1 entity row(s) and 1 label(s) were superseded: of each the newest counts that was known at as_of"
+        "1 entity row(s) and 1 label(s) were superseded: of each the newest counts that was known at as_of",
+        "1 row(s) of batch_parks.yields have no known_at: unused",
     ]
 
 
-def append(workspace: Workspace, source: str, row: dict[str, Any], known_at: str) -> None:
+def append(workspace: Workspace, source: str, row: dict[str, Any], known_at: str | None) -> None:
     """Appends a row to a raw table, as another system would."""
     path = workspace.addresses.readable(f"batch_parks.{source}")
     times = {name: [pd.Timestamp(value, tz="UTC")] for name, value in row.items() if isinstance(value, str)}
-    frame = pd.DataFrame({**row, **times, "known_at": [pd.Timestamp(known_at, tz="UTC")]})
+    frame = pd.DataFrame({**row, **times, "known_at": pd.to_datetime([known_at], utc=True)})
     write_deltalake(path, frame.astype({"turbine": "int32"}), mode="append")
 
 

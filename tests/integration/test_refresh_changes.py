@@ -217,9 +217,16 @@ def test_a_row_without_an_event_time_goes_to_quarantine(shop: Shop) -> None:
     assert dated["event_time"].max() == pd.Timestamp(as_of)
     shop.add("orders", {**undated, "store": "b", "id": 910})
     change_sql(shop, STORE_DAILY.replace("sum(amount)", "sum(amount) * 2"))
-    backfill_table(shop.workspace, SHOP, "store_daily", as_of, ALL, 6)  # b's, too: known as of what was reached
-    assert_without_event_time(shop, "store_daily", {"store": "a"}, {"store": "b"})
+    backfill_table(shop.workspace, SHOP, "store_daily", as_of, ALL, 6)
+    assert_without_event_time(shop, "store_daily", *({"store": name} for name in "aab"))  # a's of either definition
     assert shop.rows("store_daily", KEYS)["total"].tolist() == (dated["total"] * 2).tolist()
+
+
+def test_rows_that_never_became_known_are_counted(shop: Shop) -> None:
+    add_orders(shop, ["2024-03-10"], first=920, known="2024-03-10T12:00")
+    shop.add("orders", {"id": 930, "store": "a", "amount": 1.0, "at": REACHED, "known_at": None})
+    done = shop.refresh("store_daily", REACHED + timedelta(days=1))
+    assert done.why == "changed: orders; 1 row(s) of shop.orders have no known_at: unused"
 
 
 def assert_without_event_time(shop: Shop, table: str, *keys: dict[str, str]) -> None:
@@ -237,7 +244,9 @@ def test_an_outer_join_with_an_input_that_is_read_whole_changes_no_other_group(s
     (shop.folder / "region_daily.sql").write_text(REGION_DAILY.replace("orders o JOIN", "orders o RIGHT JOIN"))
     totals = {
         "description": "Totals.", "primary_keys": ["store"], "inputs": ["orders", "stores"], "sql": "totals.sql",
-        "grain": {"columns": ["store"], "inputs": {"orders": {"expressions": {"store": "store"}}}},
+        "grain": {"columns": KEYS, "inputs": {"orders": {
+            "expressions": {"store": "store", "event_time": "TIMESTAMP '1970-01-01'"}
+        }}},
         "columns": {"store": "string", "event_time": "timestamp", "orders": "bigint"},
     }  # fmt: skip
     shop.write_spec(lambda spec: spec["feature_tables"].update(totals=totals))

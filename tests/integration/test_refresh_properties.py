@@ -23,7 +23,7 @@ from penstock.workspace import Workspace
 from tests.integration.refreshing import moment
 from tests.integration.shop import Shop, open_shop
 
-EXAMPLES = int(os.environ.get("PENSTOCK_PROPERTY_EXAMPLES", "5"))
+EXAMPLES = int(os.environ.get("PENSTOCK_PROPERTY_EXAMPLES", "4"))
 START = moment("2024-01-10")
 STORES = ["a", "b", "c"]
 HOUR = "date_trunc('HOUR', at) + INTERVAL 1 HOUR"

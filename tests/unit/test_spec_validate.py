@@ -164,6 +164,17 @@ def test_keys_that_do_not_identify_a_row_are_a_warning(root: Root) -> None:
     assert "keys and prediction_time lack customer" in fault.message
 
 
+def test_warns_of_labels_that_differ_by_more_than_the_entitys_keys(root: Root) -> None:
+    root.edit(
+        "project.yaml", "returns:\n    description: What came back.\n    primary_keys: [customer, order_id]",
+        "returns:\n    description: What came back.\n    primary_keys: [customer, order_id, known_at]",
+    )  # fmt: skip
+    fault = root.only_fault()
+    assert fault.severity is Severity.WARNING
+    assert "rows of returns also differ by known_at, which the entity's keys lack" in fault.message
+    assert "add known_at to entity.keys" in fault.remedy
+
+
 def test_a_numeric_distance_of_a_text_is_refused(root: Root) -> None:
     root.edit("project.yaml", "features: [amount, items]", "features: [amount, items, customer]")
     root.edit("project.yaml", "        amount: {method", "        customer: {method")

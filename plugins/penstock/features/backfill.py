@@ -250,7 +250,7 @@ def _within(view: "DataFrame", name: str, spec: FeatureTable, piece: Piece) -> "
 def _shows_undated(spec: FeatureTable) -> bool:
     """Whether a row without an event time is one of the whole table, too: an outer join of some inputs that are cut to
     the piece with others that are not makes more of them."""
-    return spec.grain is None or spec.event_time not in spec.grain.columns or not has_whole_inputs(spec)
+    return spec.grain is None or not has_whole_inputs(spec)
 
 
 def _between(expression: str, piece: Piece, *, undated: bool = False) -> str:

@@ -76,6 +76,16 @@ class InputTable:
         rounded = pa.scalar(moment - timedelta(milliseconds=1), greatest.type)  # Spark's statistics are cut to these
         return bool(compute.any(compute.fill_null(compute.greater(greatest, rounded), True)).as_py())
 
+    def nulls(self, column: str) -> int:
+        """How many rows have no value in a column, as far as the log's statistics say."""
+        import pyarrow as pa
+        import pyarrow.compute as compute
+
+        if not any(field.nullable for field in self.opened.schema().fields if field.name == column):
+            return 0
+        actions, name = pa.table(self.opened.get_add_actions(flatten=True)), f"null_count.{column}"
+        return int(compute.sum(actions[name]).as_py() or 0) if name in actions.column_names else 0
+
     def has_change_feed(self) -> bool:
         """Whether the table's commits say which rows they changed."""
         return self.opened.metadata().configuration.get("delta.enableChangeDataFeed") == "true"
@@ -114,6 +124,12 @@ def open_input(workspace: Workspace, project: str, name: str) -> InputTable:
     return InputTable(
         name, str(address), path, available_at(workspace, address), table.version(), str(table.metadata().id)
     )
+
+
+def unused_rows(table: InputTable, *times: str) -> list[str]:
+    """What a person should know of rows that are never read: those without available_at or one of these times."""
+    found = {column: table.nulls(column) for column in dict.fromkeys([table.available_at, *times])}
+    return [f"{count} row(s) of {table.address} have no {name}: unused" for name, count in found.items() if count]
 
 
 def available_at(workspace: Workspace, address: Address) -> str:

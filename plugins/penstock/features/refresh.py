@@ -18,7 +18,7 @@ from penstock.clock import to_text
 from penstock.errors import NothingToDo, SpecError, TableError
 from penstock.features.commits import commit_batch, new_record
 from penstock.features.differences import difference, difference_here
-from penstock.features.inputs import quote, sql_moment
+from penstock.features.inputs import quote, sql_moment, unused_rows
 from penstock.features.known_moments import Moments, moments_there
 from penstock.features.plan import Plan, make_plan
 from penstock.features.readmission import settle_all
@@ -120,7 +120,8 @@ def new_batch(
     """A batch without rows yet. as_of: what the table has reached with it; known_at: when its changes became known."""
     batch, path = new_staging(workspace, project.name, table)
     return StagedBatch(
-        id=batch, project=project.name, table=table, path=path, version=0, rows=0, mode=plan.mode, why=plan.why,
+        id=batch, project=project.name, table=table, path=path, version=0, rows=0, mode=plan.mode,
+        why="; ".join([plan.why, *(said for found in plan.inputs.values() for said in unused_rows(found))]),
         as_of=to_text(as_of), known_at=to_text(known_at or as_of),
         inputs={name: found.version for name, found in plan.inputs.items()},
         input_ids={name: found.id for name, found in plan.inputs.items()},

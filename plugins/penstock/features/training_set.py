@@ -22,7 +22,7 @@ from penstock.features.entities import (
 )
 from penstock.features.first_fills import first_fill_warnings
 from penstock.features.given_entities import check_entities
-from penstock.features.inputs import InputTable, open_input, open_lookups, quote
+from penstock.features.inputs import InputTable, open_input, open_lookups, quote, unused_rows
 from penstock.features.own_tables import check_name
 from penstock.features.point_in_time import PREDICTION_TIME, join_features
 from penstock.features.training_content import Content, superseded_warnings, write_observed
@@ -155,12 +155,21 @@ def _build(
         if standing is not None:
             return standing[0]
     content = _write(workspace, project, path, definition, inputs, commit)
-    warnings = [*warnings, *superseded_warnings(content)]
+    warnings = [*warnings, *superseded_warnings(content), *_unused(definition, inputs)]
     if definition.as_known and content.first is not None:
         warnings = [*warnings, *first_fill_warnings(inputs, definition.lookups, content.first)]
     made = new_training_set(table, version_of(path, commit), path, commit, definition, content, warnings)
     write_record(workspace, made, definition, commit)
     return made
+
+
+def _unused(definition: Definition, inputs: dict[str, InputTable]) -> list[str]:
+    """What a person should know of rows of the entity and label tables that never count."""
+    if definition.entity is None or definition.label is None:
+        return []
+    entity, label = definition.entity, definition.label
+    found = [*unused_rows(inputs[entity.table], entity.prediction_time), *unused_rows(inputs[label.table])]
+    return list(dict.fromkeys(found))
 
 
 def _write(

@@ -69,7 +69,9 @@ class Source(Spec):
         default_factory=list,
         description="columns that queries filter by: table_maintenance sorts the files along them",
     )
-    expectations: Text | None = Field(default=None, description="file with the suite that each landed batch must pass")
+    expectations: Text | None = Field(
+        default=None, description="file with the suite that each landed batch must pass; needs `land`"
+    )
 
     @model_validator(mode="after")
     def _filled_by_one(self) -> "Source":

@@ -56,7 +56,7 @@ def _entity(scope: Scope, path: YamlPath, model: Model, table: Table) -> Iterato
 
 
 def _label(scope: Scope, path: YamlPath, model: Model, entity: Table | None) -> Iterator[Fault]:
-    label = model.label
+    label, time = model.label, model.entity.prediction_time
     found = scope.find(label.table)
     if found.problem is not None:
         yield scope.fault((*path, "table"), *found.problem)
@@ -86,7 +86,8 @@ def _label(scope: Scope, path: YamlPath, model: Model, entity: Table | None) -> 
                 f"but a {entity.columns[key].type} in {model.entity.table}",
                 "declare both alike",
             )
-    further = [key for key in found.table.primary_keys if key not in model.entity.keys]
+    told = [key for key in (entity.primary_keys if entity is not None else ()) if key != time]  # by _entity
+    further = [key for key in found.table.primary_keys if key not in (*model.entity.keys, *told)]
     if further:
         yield scope.fault(
             (*path, "table"),

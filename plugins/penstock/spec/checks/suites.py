@@ -6,6 +6,7 @@ from penstock.spec.checks.queries import project_file
 from penstock.spec.checks.scope import Scope, Table
 from penstock.spec.documents import Document, read_document
 from penstock.spec.faults import Fault, YamlPath, suggestion
+from penstock.spec.project import Source
 from penstock.spec.shapes import fit
 from penstock.spec.suite import EXPECTATIONS, Expectation, SuiteFile, column_arguments
 
@@ -18,6 +19,12 @@ def check_suites(scope: Scope) -> Iterator[Fault]:
     for path, name, table in scope.tables:
         if table.expectations is None:
             continue
+        if isinstance(table, Source) and table.land is None:
+            yield scope.fault(
+                (*path, "expectations"),
+                f"others fill {name}: its rows are there before a suite could be held against them",
+                "write a land function, or the expectations of the feature tables that read it",
+            )
         file = yield from project_file(scope, (*path, "expectations"), table.expectations)
         if file is None:
             continue
