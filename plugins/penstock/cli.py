@@ -181,7 +181,7 @@ for _command in (online.publish, online.compare, online.get):
 app.command()(explains_errors(maintain))
 app.command()(explains_errors(stream))
 app.command()(explains_errors(reproduce))
-for _release in (releases.rollback, releases.freeze, releases.unfreeze, releases.allow):
+for _release in (releases.rollback, releases.freeze, releases.unfreeze, releases.allow, releases.repair):
     app.command()(explains_errors(_release))
 app.command()(explains_errors(compliance.checks))
 app.command()(explains_errors(compliance.adopt))

@@ -99,6 +99,10 @@ def test_a_rejected_version_is_archived_and_production_stays(airflow: RunningAir
     assert airflow.run(f"{MODEL}.training", {"as_of": "2024-02-12"}).state == "success"
     run = airflow.client.run(f"{MODEL}.model_promotion", "promote__energy__2")
     _request(airflow, 2)
+    _answer(airflow, run, "Reject", "")
+    airflow.wait(lambda: len(_notes(table, "refused")) == 1, "the rejection without a reason to be refused")
+    assert "without a reason" in _notes(table, "refused").iloc[0]["reason"]
+    _request(airflow, 2)
     _answer(airflow, run, "Reject", "to be rebuilt")
     run = airflow.finish(run)
     assert airflow.client.tasks(run)["to_production"] == "skipped"
@@ -148,6 +152,8 @@ def test_a_frozen_model_asks_nobody_and_a_cleared_task_goes_on_after_it(airflow:
         assert run.state == "failed"
         assert "frozen (by engineer" in _log(airflow, run, APPROVAL)
         airflow.finish(engineer.trigger(control, {"action": "unfreeze", "reason": "it is over"}))
+        adopted = engineer.trigger(control, {"action": "adopt", "model_version": 2, "reason": "cost a month"})
+        assert airflow.finish(adopted).state == "success"
         path = f"/dags/{run.dag_id}/clearTaskInstances"
         engineer.call("POST", path, json={
             "dag_run_id": run.run_id, "task_ids": [APPROVAL], "include_downstream": True, "only_failed": False,
@@ -157,7 +163,8 @@ def test_a_frozen_model_asks_nobody_and_a_cleared_task_goes_on_after_it(airflow:
         _answer(airflow, run, "Approve", "now it may")
         assert airflow.finish(run).state == "success"
     assert _production_rows(table)["version"].tolist() == [1, 2]
-    assert [*_notes(table, "freeze")["decided_by"], *_notes(table, "unfreeze")["decided_by"]] == ["engineer"] * 2
+    decided = [row for kind in ("freeze", "unfreeze", "adoption") for row in _notes(table, kind)["decided_by"]]
+    assert decided == ["engineer"] * 3
 
 
 def test_rolled_back_over_rest_the_former_version_is_back_in_the_name_of_who_did_it(

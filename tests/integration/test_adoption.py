@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import mlflow
 import pytest
@@ -11,9 +12,13 @@ from typer.testing import CliRunner
 
 from penstock.cli import app
 from penstock.clock import to_text
+from penstock.errors import GateError, SpecError
 from penstock.registry.audit import AuditLog
+from penstock.registry.compliance.gate import open_subject
+from penstock.registry.notes import NoteKind
 from penstock.registry.promotion import promised_metrics
 from penstock.registry.stages import Stage, current_production, stage_of
+from penstock.spec.environment import Approval
 from penstock.training import ScoringError, scoring
 from penstock.training.scoring import load_scorer
 from penstock.workspace import SessionKey, Workspace
@@ -80,6 +85,7 @@ def test_refused_in_staging_and_let_in_once_a_person_has_adopted_it(plant: Plant
     promoted = command("staging", *promotion(name, version, LATER))
     assert promoted.exit_code == 0, promoted.output
     assert current_production(*plant.about) == version
+    assert f"{name}: version {version} is in production." in command("staging", "repair", name).output
     row = AuditLog(*plant.about).read().latest(version)
     assert (row.to_stage, row.decided_by, row.reason) == (Stage.PRODUCTION, "Ann", "adopted: cost a month")
     assert plant.registered.version(version).tags["penstock.origin"] == "adopted by Ann"
@@ -124,6 +130,39 @@ def test_only_an_approver_of_the_environment_adopts_and_approves(plant: Plant, c
     assert plant.state == before
     adopted = command("prod", "adopt", name, str(version), "--reason", "cost a month", "--by", "Ann", **asked)
     assert adopted.exit_code == 0, adopted.output
+
+
+def test_adopted_in_airflow_by_the_approver_who_starts_the_run(make_plant, tmp_path: Path) -> None:
+    from penstock.operators.releases import PromotionControlOperator
+
+    plant = make_plant(approval=Approval(mode="human", approvers=["Ann"]))
+    version = from_elsewhere(plant, tmp_path)
+    task = PromotionControlOperator(
+        task_id="decide", project=plant.project, model=MODEL, root=plant.workspace.root
+    )  # fmt: skip
+
+    def adopt(user: str | None, **params: object) -> dict:
+        given = {"action": "adopt", "model_version": version, "reason": "cost a month", "trust_pickle": False, **params}
+        context = {"params": given, "dag_run": SimpleNamespace(triggering_user_name=user)}
+        return task.run(plant.workspace, SECOND, context)
+
+    before = plant.state
+    with pytest.raises(GateError, match="Mallory is no approver of the environment dev"):
+        adopt("Mallory")
+    with pytest.raises(GateError, match="who adopts it.*Airflow names nobody for this run"):
+        adopt(None)
+    with pytest.raises(SpecError, match="To adopt one, give model_version"):
+        adopt("Ann", model_version=None)
+    assert plant.state == before
+    done = {"action": "adopt", "decided_by": "Ann", "reason": "cost a month", "version": version}
+    for trusts in (False, True):
+        assert adopt("Ann", trust_pickle=trusts) == done
+        with open_subject(*plant.about, version, SECOND) as subject:
+            adopted = subject.provenance.adopted
+        assert adopted is not None
+        assert (adopted.decided_by, adopted.version, adopted.trusts_pickle) == ("Ann", version, trusts)
+    notes = [note for note in AuditLog(*plant.about).read().notes if note.kind is NoteKind.ADOPTION]
+    assert [(note.decided_by, note.evidence["trusts_pickle"]) for note in notes] == [("Ann", False), ("Ann", True)]
 
 
 def test_airflows_automatic_approval_names_the_person_who_adopted(plant: Plant, command, tmp_path: Path) -> None:

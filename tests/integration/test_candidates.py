@@ -3,7 +3,7 @@
 import os
 import tempfile
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
@@ -15,7 +15,9 @@ from penstock.errors import GateError, RegistryError
 from penstock.gates import Check, Outcome, Verdict
 from penstock.hooks.workspace import WorkspaceHook
 from penstock.lineage.models import registered_versions
+from penstock.registry.audit import AuditLog
 from penstock.registry.deployments import repair, transition
+from penstock.registry.notes import NoteKind
 from penstock.registry.queue import admit, find_missed, settle_waiting
 from penstock.registry.stages import STAGE_TAG, Stage, stage_of
 from penstock.registry.turns import Superseded
@@ -132,9 +134,15 @@ def test_a_request_that_waits_looks_again_until_it_is_not_wanted_or_its_time_is_
         environment=shelf.workspace.environment, project=shelf.project, model=shelf.model, root=shelf.workspace.root
     )
     monkeypatch.setattr(WorkspaceHook, "workspace", lambda *_: shelf.workspace)
-    task = HumanApprovalOperator(
-        task_id="approval", scope=scope, compliance={}, comparison={}, shown="", model_version="1", params=FORM
-    )
+    asked: list[str] = []
+
+    class Here(HumanApprovalOperator):
+        """Writes its request into a list: there is no database of Airflow's here."""
+
+        def _ask(self, context: object, asked_at: datetime) -> None:
+            asked.append(to_text(asked_at))
+
+    task = Here(task_id="approval", scope=scope, compliance={}, comparison={}, shown="", model_version="1", params=FORM)
 
     def wake() -> object:
         """As Airflow does, when nobody has answered for as long as the task asked to wait."""
@@ -143,6 +151,16 @@ def test_a_request_that_waits_looks_again_until_it_is_not_wanted_or_its_time_is_
     with pytest.raises(TaskAwaitingInput) as parked:
         wake()
     assert parked.value.timeout == timedelta(seconds=20)
+    assert asked == []
+    ann = {"id": "1", "name": "Ann"}
+    for at, given in enumerate(({}, {"reason": None}, {"reason": " "}), 1):
+        answer = {"chosen_options": ["Reject"], "params_input": given, "responded_at": f"2024-01-0{at}T00:00:00Z"}
+        with pytest.raises(TaskAwaitingInput):  # nobody would know why: the question stays open
+            task.execute_complete(context, {**answer, "responded_by_user": ann})
+        assert len(asked) == at
+    refused = [note for note in AuditLog(*about(shelf)).read().notes if note.kind is NoteKind.REFUSED]
+    assert [(note.version, note.decided_by) for note in refused] == [(1, "Ann")] * 3
+    assert refused[0].reason == "Ann answered 'Reject' without a reason: reject it again, and say why"
     with monkeypatch.context() as outage:
         outage.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
         away = shelf.workspace.with_(connections=Connections("sc://localhost:9", "http://127.0.0.1:9"))
@@ -162,7 +180,6 @@ def test_a_request_that_waits_looks_again_until_it_is_not_wanted_or_its_time_is_
     with pytest.raises(TaskDeferred) as looking:
         wake()
     last_look = getattr(task, looking.value.method_name)
-    ann = {"id": "1", "name": "Ann"}
     late = {"chosen_options": ["Approve"], "params_input": {}, "responded_at": to_text(now()), "responded_by_user": ann}
     taken = last_look(context, {"answer": late})
     assert (taken["chosen_options"], taken["responded_by_user"]["name"]) == (["Approve"], "Ann")

@@ -474,6 +474,47 @@ def test_personal_data_are_found_through_the_sql_of_features(plant):
     assert "its transformation cannot be followed, and reads" in answer().detail
 
 
+PEOPLE = """
+name: crm
+description: Who works at which machine.
+owner: people@example.com
+sources:
+  people:
+    description: Them.
+    primary_keys: [machine]
+    available_at: known_at
+    columns: {machine: string, email: {type: string, personal: true}, known_at: timestamp}
+"""
+MADE_OF_THEM = (
+    "SELECT o.machine, date_trunc('DAY', o.known_at) AS event_time, CAST(max(length(p.email)) AS DOUBLE) AS heat "
+    "FROM outcomes o JOIN crm.people p ON p.machine = o.machine GROUP BY 1, 2"
+)
+
+
+def test_a_project_that_cannot_be_read_hides_no_personal_data(plant):
+    """Another team's project.yaml breaks, and a feature is made from one of its columns."""
+    version, name = plant.add("second"), plant.project
+    people = plant.workspace.root / "include/projects/crm/project.yaml"
+    people.parent.mkdir()
+    people.write_text(PEOPLE)
+    plant.edit(lambda spec: spec["feature_tables"]["machine_daily"].update(inputs=["outcomes", "crm.people"]))
+    (plant.workspace.project(name).folder / "features/machine_daily.sql").write_text(MADE_OF_THEM)
+
+    def answer():
+        with open_subject(*plant.about, version, SECOND) as subject:
+            return CHECKS["personal_data"].function(subject)
+
+    assert answer().evidence["paths"] == [f"{name}.machine_daily.heat <- crm.people.email"]
+    people.write_text(PEOPLE.replace("sources:", "sorces:"))
+    found = answer()
+    assert found.outcome is Outcome.WARN
+    assert f"{name}.machine_daily.heat" in found.detail
+    assert "crm.people" in found.detail
+    assert f"the declaration cannot be read ({people}" in found.detail
+    plant.edit(lambda spec: None)  # the SQL is that of before again, too
+    assert answer().outcome is Outcome.PASS, "nothing of it is reached"
+
+
 def test_features_must_be_fresh_and_defined_as_in_training(plant):
     version = plant.add("second")
 

@@ -1,6 +1,7 @@
 """What evaluation, explanation and profile leave with a run: figures, pictures, the card, and its pages."""
 
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -9,6 +10,7 @@ from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts, load_dict, load_text
 
 from penstock.profiles import Profile
+from penstock.registry.reproduction import TAG
 from penstock.training.card import card_model
 from penstock.training.evaluate import evaluate_model
 from penstock.training.explain import explain_model
@@ -42,7 +44,7 @@ def test_a_run_holds_metrics_pictures_and_a_description(run, registered):
     assert run.data.metrics["cost"] < run.data.metrics["heuristic_cost"]
     text = load_text(f"runs:/{run.info.run_id}/description.md")
     for part in ("What happens to an order.", "Not for real customers.", "the shop's team", "log_loss", AS_OF,
-                 f"{PROJECT}.orders, version 0", "amount", "`days > 14`"):  # fmt: skip
+                 f"{PROJECT}.orders, version 0", "amount", "`days > 14`", "All its 4,000 rows were used."):  # fmt: skip
         assert part in text
 
 
@@ -71,6 +73,7 @@ def test_the_card_tells_what_a_person_must_know_and_stands_alone(run, registered
     text = load_text(f"runs:/{run.info.run_id}/model_card.md")
     for part in (f"# {registered.name}, version {registered.version}", "Not for real customers.", "the shop's team",
                  f"`{PROJECT}.late_training_set@0`", f"`{PROJECT}.orders`", "`days > 14`", "`channel=web`",
+                 "- shown to be better than the version in production (rule `superior`)", "All its 4,000 rows",
                  "costs least on the tuning block", "expected calibration error", "Where the model is worst",
                  "plots/shap_summary.png", run.info.run_id):  # fmt: skip
         assert part in text
@@ -115,6 +118,20 @@ def test_the_pages_show_a_card_by_version_and_by_run_and_none_of_another_model(p
     assert policy.endswith("sandbox")
     assert pages.get(f"/cards/{PROJECT}/days/{trained.run_id}").status_code == 404
     assert pages.get(f"/cards/{PROJECT}/late?version=99").status_code == 404
+
+
+def test_the_models_page_says_whether_a_version_was_built_again_and_where_that_is_done(pages, registered):
+    from penstock.ui.airflow_facts import airflow_facts
+
+    said = "identical at 2024-05-01T10:00:00Z: all"
+    MlflowClient().set_model_version_tag(registered.name, registered.version, TAG, said)
+    pages.app.dependency_overrides[airflow_facts] = lambda: SimpleNamespace(
+        questions=lambda _: []
+    )  # no Airflow's database
+    page = pages.get(f"/models/{PROJECT}/late").text
+    assert f'title="{said}">identical at 2024-05-01T10:00:00Z</span>' in page
+    assert f'/dags/{PROJECT}.late.reproduction"' in page
+    assert "allow or adopt a version" in page
 
 
 def test_before_a_run_has_a_card_its_page_says_what_writes_one(pages, shop):

@@ -11,9 +11,11 @@ from penstock.lakehouse.small_tables import read
 from penstock.registry import audit, rolling_back, settling
 from penstock.registry.deployments import repair
 from penstock.registry.freezing import allow, freeze, unfreeze
-from penstock.registry.holds import holds
+from penstock.registry.holds import Holds, holds
 from penstock.registry.promotion import promote
+from penstock.registry.rolling_back import rollback
 from penstock.registry.stages import Stage
+from penstock.spec.environment import Approval
 from tests.integration.shelf import AS_OF, Killed, kill_after, make_shelf
 
 __all__ = ["make_shelf"]
@@ -63,6 +65,28 @@ def test_in_a_frozen_model_a_hand_moved_alias_goes_back_whatever_the_environment
     assert repair(*shelf.about, AS_OF).production == 1
     by_hand = next(row for row in shelf.rows if row.decided_by == settling.BY_HAND)
     assert "the model is frozen, which reverts that" in by_hand.reason
+
+
+def test_where_people_approve_only_approvers_let_anything_in_and_anybody_holds_back(make_shelf):
+    shelf = make_shelf(approval=Approval(mode="human", approvers=["Ann", "Cleo"]))
+    assert promote(*shelf.about, 1, "Ann", "fine", {}, AS_OF).production == 1
+    with pytest.raises(
+        GateError, match=r"version 2 is not promoted: Ben is no approver of the environment dev.*Ann, Cleo"
+    ):
+        promote(*shelf.about, 2, "Ben", "in a hurry", {}, AS_OF)
+    shelf.move(2, Stage.PRODUCTION)
+    rollback(*shelf.about, "Ben", "it smells", check=False)
+    freeze(*shelf.about, "Ben", "wait")
+    before = shelf.state
+    with pytest.raises(GateError, match=r"version 2 stays held back: Ben is no approver"):
+        allow(*shelf.about, 2, "Ben", "it is fine again")
+    with pytest.raises(GateError, match=r"the freeze of .* stays: Ben is no approver.*approval\.approvers"):
+        unfreeze(*shelf.about, "Ben", "go on")
+    assert shelf.state == before
+    assert [*holds(*shelf.about).rolled_back] == [2]
+    allow(*shelf.about, 2, "Cleo", "the sensor was broken")
+    unfreeze(*shelf.about, "Ann", "go on")
+    assert holds(*shelf.about) == Holds()
 
 
 def test_a_version_that_was_rolled_back_comes_back_only_when_a_person_allows_it(make_shelf):

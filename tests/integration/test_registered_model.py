@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from deltalake import DeltaTable
 from mlflow import MlflowClient
-from mlflow.artifacts import download_artifacts
+from mlflow.artifacts import download_artifacts, load_dict
 
 from penstock.clock import parse_as_of
 from penstock.spec.functions import load_function
@@ -133,7 +133,13 @@ def test_files_that_were_exchanged_after_training_are_not_registered(shop, tmp_p
     about = shop.with_(lineage=Lineage(run="exchanged")), PROJECT, "late"
     found = train_model(*about, training_set(shop, "late"))
     written = read_origins(shop, PROJECT, "late", run_id=found.run_id)
-    assert [(row.kind, row.as_of) for row in written] == [("trained", parse_as_of(found.as_of))]
+    assert {str(row.kind) for row in written} == {"record", "trained"}
+    assert {row.as_of for row in written} == {parse_as_of(found.as_of)}
+    record = load_dict(f"runs:/{found.run_id}/trained_model.json")
+    MlflowClient().log_dict(found.run_id, {**record, "trained_until": found.as_of}, "trained_model.json")
+    with pytest.raises(TrainingError, match=f"trained_model.json of run {found.run_id} .* is not what training wrote"):
+        evaluate_model(*about, found.run_id)
+    MlflowClient().log_dict(found.run_id, record, "trained_model.json")
     _exchange_a_file(found, tmp_path)
     with pytest.raises(TrainingError, match=rf"are not those that run {found.run_id} of {PROJECT}.late wrote"):
         register_model(*about, found.run_id)

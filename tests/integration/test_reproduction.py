@@ -105,9 +105,14 @@ def test_where_a_table_version_is_gone_the_stored_training_set_takes_its_place(
     assert "stored training set" in found(verdict, "data").detail
     assert found(verdict, "predictions").outcome is Outcome.PASS
     shutil.rmtree(lakehouse / trained.project / f"{MODEL}_training_set")
-    verdict = reproduce(open_workspace(trained.root, lakehouse, stack), trained.project, MODEL,
-                        number(trained, "second"))  # fmt: skip
+    image = tmp_path / "image"  # which holds no repository
+    shutil.copytree(trained.root / "include", image / "include")
+    verdict = reproduce(open_workspace(image, lakehouse, stack), trained.project, MODEL, number(trained, "second"))
     assert found(verdict, "data").outcome is Outcome.FAIL
+    assert found(verdict, "code").outcome is Outcome.WARN
+    assert (
+        f"since {image}/include lies in no repository, as in an image: run `penstock" in found(verdict, "code").detail
+    )
     assert "predictions" not in {check.name for check in verdict.checks}
 
 

@@ -165,6 +165,7 @@ lakehouse: {root: "${SHOP_BUCKET:-/data/lakehouse}"}
 mlflow: {tracking_uri: "${SHOP_MLFLOW:-https://mlflow.example.com}"}
 schedules: true
 approval: {mode: human, approvers: [ada]}
+notifications: [{notifier: penstock.notifiers.file.FileNotifier, arguments: {path: /tmp/told.jsonl}}]
 """
 
 

@@ -20,7 +20,7 @@ from penstock.registry.compliance.reference import checks_page
 from penstock.registry.compliance.registered import CHECKS
 from penstock.spec.compliance import Compliance, EnvironmentCompliance, Severity
 from penstock.spec.environment import Approval, Environment, LakehouseSpec
-from penstock.spec.names import COMPLIANCE_CHECKS, FIXED_COMPLIANCE_CHECKS
+from penstock.spec.names import COMPLIANCE_CHECKS, ENVIRONMENTS_COMPLIANCE_CHECKS, FIXED_COMPLIANCE_CHECKS
 from penstock.training.model_folder import ModelFiles, model_digest
 from penstock.training.origins import uncommitted_tag
 from penstock.training.serialisation import SWITCH, as_data, runs_code
@@ -38,6 +38,7 @@ def environment(name: str, **severities: str) -> Environment:
 def test_the_names_that_a_specification_may_use_are_those_of_the_checks():
     assert set(CHECKS) == set(COMPLIANCE_CHECKS)
     assert {name for name, check in CHECKS.items() if check.fixed} == set(FIXED_COMPLIANCE_CHECKS)
+    assert {name for name, check in CHECKS.items() if check.environments} == set(ENVIRONMENTS_COMPLIANCE_CHECKS)
     assert [check.on_loaded for check in every_check()] == sorted(check.on_loaded for check in every_check())
     assert all(len(check.document) > 50 for check in every_check())
 
@@ -53,6 +54,9 @@ def test_the_environment_has_the_last_word_on_a_severity_then_the_project_then_t
     assert origin.severity_in(environment("prod"), Compliance()) == (Severity.BLOCK, "default")
     asked = Compliance(severities={"origin": "off", "latency": "off", "loads": "off"})
     assert origin.severity_in(environment("prod", origin="block"), asked) == (Severity.BLOCK, "environment prod")
+    assert origin.severity_in(environment("prod"), asked) == (Severity.BLOCK, "default"), "no project switches it off"
+    assert origin.severity_in(environment("staging", origin="warn"), asked) == (Severity.WARN, "environment staging")
+    assert origin.severity_in(environment("dev"), asked) == (Severity.OFF, "project.yaml")
     assert latency.severity_in(environment("prod"), asked) == (Severity.OFF, "project.yaml")
     assert CHECKS["loads"].severity_in(environment("dev", loads="warn"), asked) == (Severity.BLOCK, "always")
 

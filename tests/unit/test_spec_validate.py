@@ -201,6 +201,23 @@ def test_approvers_that_nobody_asks_are_a_warning(root: Root) -> None:
     assert (fault.severity, fault.path) == (Severity.WARNING, "approval.approvers")
 
 
+def test_who_is_not_told_and_who_is_not_named_where_people_approve_are_warnings(root: Root) -> None:
+    root.edit("prod.yaml", "{mode: human, approvers: [ada]}", "{mode: human}")
+    root.edit("prod.yaml", "{path: /tmp/told.jsonl}}", "{path: /tmp/told.jsonl}, events: [rolled_back]}")
+    faults = root.validate().faults
+    assert {fault.severity for fault in faults} == {Severity.WARNING}
+    assert [fault.path for fault in faults] == ["approval.approvers", "notifications"]
+
+
+def test_a_project_that_judges_its_origin_is_warned_that_it_counts_in_dev_only(root: Root) -> None:
+    asked = "    promotion:\n      metric: log_loss\n"
+    root.edit("project.yaml", asked, f"{asked}      compliance: {{severities: {{origin: 'off', latency: 'off'}}}}\n")
+    fault = root.only_fault()
+    assert (fault.severity, fault.message) == (
+        Severity.WARNING, "off counts in dev only: elsewhere the environment judges origin",
+    )  # fmt: skip
+
+
 def test_tables_that_are_left_out_for_their_faults_are_not_missed(root: Root) -> None:
     root.edit("project.yaml", "  orders:\n    description: What was ordered.\n", "  orders:\n")
     assert root.only_fault().message == "description is missing"

@@ -1,6 +1,7 @@
 """What training hands on: the matrix of features, and the record of how a model was made."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -86,6 +87,21 @@ def test_a_record_from_before_tuning_was_recorded_can_be_read():
     for name in ("tuning", "sampling"):
         del values[name]
     assert TrainedModel.from_dict(values) == record(Tuning())
+
+
+@pytest.mark.parametrize(
+    ("limit", "sampling", "said"),
+    [
+        (None, "newest", "All its 9 rows were used."),
+        (20, "random", "All its 9 rows were used."),
+        (3, "newest", "Only the newest 3 of its 9 rows were used."),
+        (3, "random", "Of its 9 rows 3 were used: the training block is drawn at random (seed 7), tuning and hold-out"),
+    ],
+)
+def test_a_record_says_which_rows_were_used(limit, sampling, said):
+    rows = RowCounts(1, 1, 1) if limit == 3 else RowCounts(5, 2, 2)
+    made = replace(record(Tuning()), newest_rows=limit, sampling=sampling, rows=rows)
+    assert replace(made, training_set=replace(made.training_set, rows=9)).rows_used.startswith(said)
 
 
 def test_digests_of_a_project_stay_what_they_were(tmp_path):

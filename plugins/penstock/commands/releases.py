@@ -1,4 +1,4 @@
-"""`penstock rollback`, `freeze`, `unfreeze` and `allow`: what people decide about what is in production."""
+"""`penstock rollback`, `freeze`, `unfreeze` and `allow`: what people decide about what is in production; `repair`."""
 
 from __future__ import annotations
 
@@ -76,6 +76,19 @@ def allow(
     workspace, project, name = _open(model)
     note: Note = decide(workspace, project, name, version, by or getpass.getuser(), reason)
     _say(f"{model} version {note.version} may be promoted again: run model_promotion for it.")
+
+
+def repair(model: _Model) -> None:
+    """Finish stage changes that were killed, notice aliases moved by hand, derive the stage tags again."""
+    from penstock.registry.deployments import repair as mend
+
+    workspace, project, name = _open(model)
+    found = mend(workspace, project, name)
+    for what, done in (("finished", found.finished), ("noticed by hand", found.noticed), ("retagged", found.retagged)):
+        if done:
+            _say(f"{what}: {', '.join(map(str, done))}")
+    said = "no version is" if found.production is None else f"version {found.production} is"
+    _say(f"{model}: {said} in production.")
 
 
 def _open(model: str) -> tuple[Workspace, str, str]:

@@ -6,9 +6,9 @@ from datetime import datetime
 from penstock.clock import parse_as_of
 from penstock.errors import TableError
 from penstock.profiles import Profile
+from penstock.training.noted_files import PROFILE, exchanged_file
+from penstock.training.origins import OriginKind
 from penstock.workspace import Workspace
-
-PROFILE_FILE = "profile.json"
 
 
 @dataclass(frozen=True)
@@ -37,15 +37,17 @@ def training_of(workspace: Workspace, project: str, model: str, version: int) ->
 
 
 def load_baseline(workspace: Workspace, project: str, model: str, version: int) -> Baseline:
-    """The baseline of a registered version. Raises TableError where its run has no profile."""
+    """The baseline of a registered version. Raises TableError where its run has no profile, or not training's."""
     from penstock.registry.client import RegisteredModel
 
     registered = RegisteredModel(workspace, project, model)
     found = registered.version(version)
-    text = registered.run_text(found, PROFILE_FILE)
+    text = registered.run_text(found, PROFILE)
+    if problem := exchanged_file(workspace, project, model, registered.run_id(found), OriginKind.PROFILE, text):
+        raise TableError(f"{project}.{model} version {version}: {problem}")
     if text is None:
         raise TableError(
-            f"{project}.{model} version {version}: its MLflow run has no {PROFILE_FILE}, so there is nothing to "
+            f"{project}.{model} version {version}: its MLflow run has no {PROFILE}, so there is nothing to "
             "hold its predictions against. Run the profile step of its training again, or promote a version "
             "that has one"
         )

@@ -34,7 +34,11 @@ if TYPE_CHECKING:
 APPROVE, REJECT, EXPIRED = "Approve", "Reject", "Expired"
 _SIMPLE = "SimpleAuthManager"
 _QUESTION = "question"
-FORM = {"reason": Param(None, type=["null", "string"], title="reason", description="kept in the audit")}
+FORM = {
+    "reason": Param(
+        None, type=["null", "string"], title="reason", description="Kept in the audit; a rejection needs one."
+    ),
+}
 """What is asked for with an answer: the operator's `params`."""
 
 
@@ -61,8 +65,8 @@ class HumanApprovalOperator(HITLOperator):
     """Asks the environment's approvers, with the evidence. XCom: chosen_options, params_input, who and when, shown.
 
     While it waits it looks, every `approval.look_again`, whether its version waits still, and is skipped where not.
-    Nobody's answer within the environment's time is the answer `Expired`. An answer by somebody who is no
-    approver does not count: it is kept in the audit, and the question stays open.
+    Nobody's answer within the environment's time is the answer `Expired`. An answer by somebody who is no approver, and
+    a rejection without a reason, do not count: they are kept in the audit, and the question stays open.
 
     :param compliance, comparison: the verdicts.
     :param shown: the fingerprints of what is decided upon.
@@ -127,8 +131,8 @@ class HumanApprovalOperator(HITLOperator):
         self.validate_chosen_options(event["chosen_options"])
         subject = self._subject(context)
         answer = _answer(event)
-        if not subject.workspace.environment.approval.may_approve(answer.user, answer.user_id):
-            self._refuse(context, subject, answer)
+        if why := _does_not_count(subject, answer, event):
+            self._refuse(context, subject, answer, why)
             return self._ask_again(context)
         self._keep(subject, NoteKind.APPROVAL, answer)
         self._tell(
@@ -175,9 +179,7 @@ class HumanApprovalOperator(HITLOperator):
         self._tell(context, NotificationEvent.APPROVAL_EXPIRED, f"{subject.name}: the approval expired", answer.reason)
         return self._result(answer)
 
-    def _refuse(self, context: Context, subject: _Subject, answer: Answer) -> None:
-        approvers = ", ".join(subject.workspace.environment.approval.approvers)
-        why = f"{answer.user} answered {answer.option!r}, but is no approver of this environment ({approvers})"
+    def _refuse(self, context: Context, subject: _Subject, answer: Answer, why: str) -> None:
         self.log.warning("%s: the answer does not count, and the question stays open", why)
         refused = Answer(answer.option, why, answer.user, answer.user_id, answer.answered_at)
         self._keep(subject, NoteKind.REFUSED, refused)
@@ -269,11 +271,26 @@ def assigned_users(approvers: Sequence[str], auth_manager: str) -> list[HITLUser
     return None
 
 
+def _does_not_count(subject: _Subject, answer: Answer, event: dict[str, Any]) -> str | None:
+    """Why an answer leaves the question open; None where it counts."""
+    approval = subject.workspace.environment.approval
+    if not approval.may_approve(answer.user, answer.user_id):
+        approvers = ", ".join(approval.approvers)
+        return f"{answer.user} answered {answer.option!r}, but is no approver of this environment ({approvers})"
+    if answer.option == REJECT and not _reason(event):
+        return f"{answer.user} answered {answer.option!r} without a reason: reject it again, and say why"
+    return None
+
+
+def _reason(event: dict[str, Any]) -> str:
+    return str((event.get("params_input") or {}).get("reason") or "").strip()
+
+
 def _answer(event: dict[str, Any]) -> Answer:
     user, at = event.get("responded_by_user") or {}, event.get("responded_at")
     return Answer(
         option=event["chosen_options"][0],
-        reason=(event.get("params_input") or {}).get("reason") or "no reason given",
+        reason=_reason(event) or "no reason given",
         user=user.get("name") or user.get("id") or "unknown",
         user_id=user.get("id"),
         answered_at=to_text(at) if isinstance(at, datetime) else at,

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import Context, Param
 
 from penstock.clock import to_text
-from penstock.errors import SpecError
+from penstock.errors import GateError, SpecError
 from penstock.notifiers.notice import Notice, notify
 from penstock.operators.base import emit
 from penstock.operators.links import page
@@ -17,6 +17,11 @@ from penstock.operators.training import ModelOperator
 from penstock.spec.environment import NotificationEvent
 from penstock.workspace import Workspace
 
+if TYPE_CHECKING:
+    from penstock.registry.notes import Note
+    from penstock.training.origins import Origin
+
+NOBODY = "Airflow (nobody is named)"
 REASON = Param(type="string", minLength=1, title="reason", description="Why; kept in the audit.")
 ROLLBACK_PARAMS = {
     "reason": REASON,
@@ -41,16 +46,23 @@ class Control(StrEnum):
     FREEZE = "freeze"
     UNFREEZE = "unfreeze"
     ALLOW = "allow"
+    ADOPT = "adopt"
 
 
 CONTROL_PARAMS = {
     "action": Param(
         type="string", enum=[str(action) for action in Control], title="action",
         description="freeze: stop all promotions of the model; unfreeze: let them go on; "
-        "allow: let a version that was rolled back be promoted again.",
+        "allow: let a version that was rolled back be promoted again; "
+        "adopt: take responsibility for a version that this environment's reviewed code did not train.",
     ),
     "model_version": Param(
-        None, type=["null", "integer"], minimum=1, title="model version", description="Of allow: which version."
+        None, type=["null", "integer"], minimum=1, title="model version",
+        description="Of allow and adopt: which version.",
+    ),
+    "trust_pickle": Param(
+        False, type="boolean", title="trust pickle",
+        description="Of adopt: you vouch for files that run code when they are loaded, too.",
     ),
     "reason": REASON,
 }  # fmt: skip
@@ -84,25 +96,43 @@ class RollbackOperator(ModelOperator):
 
 
 class PromotionControlOperator(ModelOperator):
-    """Freezes a model's promotions, lets them go on, or lets a version come back."""
+    """Freezes a model's promotions, lets them go on, lets a version come back, or adopts one from elsewhere."""
 
     def run(self, workspace: Workspace, as_of: datetime, context: Context) -> Any:
-        """Calls penstock.registry.freezing."""
-        from penstock.registry import freezing
-
+        """Calls penstock.registry.freezing and penstock.registry.adoption, in the name of who started the run."""
         params = context["params"]
-        action, reason, version = Control(params["action"]), str(params["reason"]), params.get("model_version")
-        about = (workspace, self.project, self.model)
+        action = Control(params["action"])
+        done = self._decide(action, workspace, as_of, context)
+        self.log.info("%s of %s by %s: %s", action, self.model, done.decided_by, done.reason)
+        if action in (Control.ALLOW, Control.ADOPT):
+            self.log.info(
+                "its gates are still to pass: trigger %s.%s.model_promotion with model_version %s",
+                self.project, self.model, done.version,
+            )  # fmt: skip
+        return {"action": str(action), "decided_by": done.decided_by, "reason": done.reason, "version": done.version}
+
+    def _decide(self, action: Control, workspace: Workspace, as_of: datetime, context: Context) -> "Note | Origin":
+        from penstock.registry import freezing
+        from penstock.registry.adoption import adopt_version
+
+        params, about = context["params"], (workspace, self.project, self.model)
+        decided_by, reason = person(context), str(params["reason"])
         if action is Control.FREEZE:
-            note = freezing.freeze(*about, person(context), reason, as_of)
-        elif action is Control.UNFREEZE:
-            note = freezing.unfreeze(*about, person(context), reason, as_of)
-        elif version:
-            note = freezing.allow(*about, int(version), person(context), reason, as_of)
-        else:
-            raise SpecError('which version is allowed? Give model_version, such as {"model_version": 3}')
-        self.log.info("%s of %s by %s: %s", action, self.model, note.decided_by, note.reason)
-        return {"action": str(action), "decided_by": note.decided_by, "reason": note.reason, "version": note.version}
+            return freezing.freeze(*about, decided_by, reason, as_of)
+        if action is Control.UNFREEZE:
+            return freezing.unfreeze(*about, decided_by, reason, as_of)
+        if not params.get("model_version"):
+            raise SpecError(f'which version? To {action} one, give model_version, such as {{"model_version": 3}}')
+        version = int(params["model_version"])
+        if action is Control.ALLOW:
+            return freezing.allow(*about, version, decided_by, reason, as_of)
+        if decided_by == NOBODY:
+            raise GateError(
+                f"{self.project}.{self.model} version {version}: who adopts it? Airflow names nobody for this run: "
+                "start promotion_control in the pages or over REST, logged in as the person who decides"
+            )
+        trusts = bool(params.get("trust_pickle"))
+        return adopt_version(*about, version, decided_by, reason, as_of, trust_pickle=trusts)
 
 
 class FollowUpOperator(ModelOperator):
@@ -144,5 +174,5 @@ class AnnounceProductionOperator(ModelOperator):
 
 
 def person(context: Context) -> str:
-    """Who started the run, as Airflow knows them."""
-    return context["dag_run"].triggering_user_name or "Airflow (nobody is named)"
+    """Who started the run, as Airflow knows them; NOBODY where it does not."""
+    return context["dag_run"].triggering_user_name or NOBODY

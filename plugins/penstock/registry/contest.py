@@ -13,10 +13,12 @@ from penstock.registry.client import RegisteredModel
 from penstock.spec.loading import LoadedProject
 from penstock.spec.project import Lookup, Model, OnDemand
 from penstock.training.errors import ScoringError
+from penstock.training.feature_spec import FILE_NAME as FEATURE_SPEC
 from penstock.training.feature_spec import trained_as_known
 from penstock.training.heuristic import heuristic_predictions
 from penstock.training.scoring import Scorer
 from penstock.training.slices import MOST_VALUES, slice_rows
+from penstock.training.trained_model import FILE_NAME
 from penstock.training.units import Units, units_of
 from penstock.workspace import Workspace
 
@@ -120,17 +122,20 @@ class Contest:
     @cached_property
     def heuristic(self) -> "np.ndarray":
         """What the heuristic says about the rows. Raises ScoringError where the version lacks what it needs."""
-        from penstock.training.trained_model import FILE_NAME
-
-        text = self.registered.run_text(self.registered.version(self.candidate), FILE_NAME)
-        mean = json.loads(text)["label_mean"] if text else None
+        mean = self._candidate.feature_spec.get("label_mean")
+        if mean is None:
+            mean = self._recorded_mean()  # a version from before it stood among the model's files
         if mean is None and self.model.promotion.heuristic is None:
             raise ScoringError(
-                f"its run has no {FILE_NAME} with the training block's mean label: declare promotion.heuristic, "
-                "or train it with Penstock"
+                f"neither its {FEATURE_SPEC} nor {FILE_NAME} of its run has the training block's mean label: declare "
+                "promotion.heuristic, or train it with Penstock"
             )
         features = self.rows.frame[self._candidate.columns.names]
         return heuristic_predictions(self.project, self.model, features, float(mean or 0.0))
+
+    def _recorded_mean(self) -> float | None:
+        text = self.registered.run_text(self.registered.version(self.candidate), FILE_NAME)
+        return float(json.loads(text)["label_mean"]) if text else None
 
     @cached_property
     def _candidate(self) -> Scorer:

@@ -5,6 +5,7 @@ from datetime import datetime
 
 from penstock.clock import to_text
 from penstock.errors import NothingToDo, SpecError
+from penstock.registry.approval import check_may_approve
 from penstock.registry.audit import AuditLog, Conflict, Snapshot
 from penstock.registry.client import registered_name
 from penstock.registry.holds import freeze_of, holds_of
@@ -30,7 +31,11 @@ def freeze(
 def unfreeze(
     workspace: Workspace, project: str, model: str, decided_by: str, reason: str, as_of: datetime | None = None
 ) -> Note:
-    """Lifts a freeze. Raises NothingToDo where there is none; SpecError as `freeze` does."""
+    """Lifts a freeze.
+
+    Raises NothingToDo where there is none; GateError for a person who is no approver here; SpecError as `freeze` does.
+    """
+    check_may_approve(workspace, f"the freeze of {registered_name(project, model)} stays", decided_by)
 
     def decide(snapshot: Snapshot) -> tuple[str, int | None]:
         found = freeze_of(snapshot)
@@ -47,13 +52,16 @@ def allow(
 ) -> Note:  # fmt: skip
     """Lets a version that was rolled back be promoted again, through its gates.
 
-    Raises NothingToDo where it is not held back; SpecError as `freeze` does.
+    Raises NothingToDo where it is not held back; GateError for a person who is no approver here; SpecError as `freeze`
+    does.
     """
+    name = f"{registered_name(project, model)} version {version}"
+    check_may_approve(workspace, f"{name} stays held back", decided_by)
 
     def decide(snapshot: Snapshot) -> tuple[str, int | None]:
         found = holds_of(snapshot).rolled_back.get(version)
         if found is None:
-            raise NothingToDo(f"{registered_name(project, model)} version {version} is not held back by a rollback")
+            raise NothingToDo(f"{name} is not held back by a rollback")
         return to_text(found.since), version
 
     return _decide(workspace, project, model, NoteKind.ALLOW, decided_by, reason, as_of, decide)

@@ -5,16 +5,17 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from penstock.clock import to_text
-from penstock.errors import RegistryError
+from penstock.errors import GateError, RegistryError
 from penstock.profiles import Profile
 from penstock.registry.audit import AuditLog, DeploymentRow
 from penstock.registry.client import RegisteredModel
 from penstock.registry.stages import Stage, current_production
+from penstock.training.noted_files import PROFILE, exchanged_file
+from penstock.training.origins import OriginKind
 from penstock.workspace import Workspace
 
 PROMISED = "promised_metrics"
 ROLLS_BACK = "rolls_back"  # in the plan of a rollback's row: the version that it takes out of production
-_PROFILE = "profile.json"
 
 
 def production_rows(rows: Sequence[DeploymentRow]) -> list[DeploymentRow]:
@@ -81,13 +82,19 @@ def promised_metrics(workspace: Workspace, project: str, model: str, version: in
     for row in reversed(rows):
         if row.evidence.get(PROMISED):
             return {name: float(value) for name, value in row.evidence[PROMISED].items() if value is not None}
-    return hold_out_metrics(RegisteredModel(workspace, project, model), version)
+    return hold_out_metrics(workspace, project, model, version)
 
 
-def hold_out_metrics(registered: RegisteredModel, version: int) -> dict[str, float]:
-    """The metrics in the profile of a version's run, else the run's hold-out metrics. Raises RegistryError."""
+def hold_out_metrics(workspace: Workspace, project: str, model: str, version: int) -> dict[str, float]:
+    """The metrics in the profile of a version's run, else the run's hold-out metrics.
+
+    Raises RegistryError where there is no such version, GateError where the profile is not what training wrote.
+    """
+    registered = RegisteredModel(workspace, project, model)
     found = registered.version(version)
-    text = registered.run_text(found, _PROFILE)
+    text = registered.run_text(found, PROFILE)
+    if problem := exchanged_file(workspace, project, model, registered.run_id(found), OriginKind.PROFILE, text):
+        raise GateError(f"what {registered.name} version {version} promises is not known: {problem}")
     metrics = Profile.from_json(text).metrics if text else {}
     return {name: value for name, value in metrics.items() if math.isfinite(value)} or registered.run_metrics(found)
 

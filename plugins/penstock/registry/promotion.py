@@ -7,9 +7,9 @@ from typing import Any
 from penstock.clock import to_text
 from penstock.errors import GateError
 from penstock.gates import Verdict
-from penstock.registry.approval import check_passed, check_shown
+from penstock.registry.approval import check_may_approve, check_passed, check_shown
 from penstock.registry.audit import AuditLog, Conflict, State
-from penstock.registry.client import RegisteredModel, registered_name
+from penstock.registry.client import registered_name
 from penstock.registry.comparison_rows import compared_metrics
 from penstock.registry.deployments import Expected, Transition, named, repair, transition
 from penstock.registry.history import (
@@ -92,10 +92,12 @@ def promote(
     for the gates itself, as a person does who promotes in Python; a pipeline says False, and then the evidence must
     have what was decided upon (`shown`) and the verdicts `compliance` and `comparison`, both passed.
 
-    Raises GateError for a gate that was failed or left out, where production is no longer the version that the
-    candidate was compared with, where the declared rule or the verdict is no longer what was decided upon, and
-    what `transition` raises.
+    Raises GateError for a gate that was failed or left out, where the environment wants a human's approval and who
+    decides by hand is no approver of it, where production is no longer the version that the candidate was compared
+    with, where the declared rule or the verdict is no longer what was decided upon, and what `transition` raises.
     """
+    if by_hand and workspace.environment.approval.mode is ApprovalMode.HUMAN:
+        check_may_approve(workspace, f"{registered_name(project, model)} version {version} is not promoted", decided_by)
     snapshot = AuditLog(workspace, project, model).read()
     asked = cause or request_cause(snapshot.completed, version, as_of)
     row = snapshot.find(f"{model}/{version}/{Stage.PRODUCTION}/{asked}")
@@ -103,8 +105,8 @@ def promote(
         if not by_hand:
             check_passed(f"{registered_name(project, model)} version {version}", evidence)
         check_shown(workspace, project, model, version, evidence, by_hand=by_hand)
-    registered = RegisteredModel(workspace, project, model)
-    promised = hold_out_metrics(registered, version) or compared_metrics(workspace, project, model, version, as_of)
+    about = (workspace, project, model, version)
+    promised = hold_out_metrics(*about) or compared_metrics(*about, as_of)
     evidence = {**evidence, PROMISED: promised}
     return transition(
         workspace, project, model, version, Stage.PRODUCTION, decided_by, reason, evidence, as_of, cause=cause,
@@ -128,7 +130,9 @@ def reject(
     workspace: Workspace, project: str, model: str, version: int, decided_by: str, reason: str,
     evidence: dict[str, Any], as_of: datetime, *, cause: str | None = None,
 ) -> Transition:  # fmt: skip
-    """To Archived. Raises GateError for the Production version, and what `transition` raises."""
+    """To Archived. Raises GateError without a reason and for the Production version, and what `transition` raises."""
+    if not reason.strip():
+        raise GateError(f"{registered_name(project, model)} version {version} is not rejected: why? Give a reason")
     return transition(
         workspace, project, model, version, Stage.ARCHIVED, decided_by, reason, evidence, as_of, cause=cause
     )
@@ -146,7 +150,7 @@ def follow_up(workspace: Workspace, project: str, model: str, version: int, as_o
         snapshot = log.read()
         row = latest_production_row(snapshot.completed, version)
         if PROMISED not in row.evidence:
-            promised = hold_out_metrics(RegisteredModel(workspace, project, model), version)
+            promised = hold_out_metrics(workspace, project, model, version)
             row = replace(row, evidence={**row.evidence, PROMISED: promised})
             try:
                 log.commit(snapshot, [row])

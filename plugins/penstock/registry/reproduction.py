@@ -16,13 +16,14 @@ from penstock.clock import now, to_text
 from penstock.errors import RegistryError, TableError
 from penstock.features.training_set import TrainingSet, rebuild_training_set
 from penstock.gates import Check, Outcome, Verdict
-from penstock.lakehouse.git import export_commit, project_digest
+from penstock.lakehouse.git import export_commit, in_git, project_digest
 from penstock.registry.candidates import load_version
 from penstock.registry.client import RegisteredModel
 from penstock.registry.differences import Compared, check_metrics, check_predictions, check_surroundings
 from penstock.training.errors import ScoringError, TrainingError
 from penstock.training.loading import recorded_rows, where_it_lies
-from penstock.training.origins import NOT_IN_GIT
+from penstock.training.noted_files import exchanged_file
+from penstock.training.origins import NOT_IN_GIT, OriginKind
 from penstock.training.refit import all_rows, refit
 from penstock.training.surroundings import FILE_NAME as SURROUNDINGS
 from penstock.training.surroundings import Surroundings
@@ -86,6 +87,8 @@ def _read(workspace: Workspace, project: str, model: str, version: int) -> _Reco
             f"{registered.name} version {version} has no {FILE_NAME} in its run: it was not trained by the training "
             "pipeline (or its run was deleted), so there is no record to build it from"
         )
+    if problem := exchanged_file(workspace, project, model, registered.run_id(found), OriginKind.RECORD, text):
+        raise RegistryError(f"{registered.name} version {version} is not built again: {problem}")
     about = registered.run_text(found, SURROUNDINGS)
     surroundings = Surroundings.from_dict(json.loads(about)) if about else None
     return _Record(registered, found, TrainedModel.from_dict(json.loads(text)), surroundings)
@@ -106,12 +109,22 @@ def _code(workspace: Workspace, record: _Record, checks: list[Check]) -> Iterato
         known = commit != NOT_IN_GIT
         target = export_commit(include, commit.removesuffix(_DIRTY), Path(name)) if known else None
         if target is None or not (target / "projects" / trained.project).is_dir():
-            why = f"commit {commit} is not in the repository of {include}: fetch it" if known else "it was not in Git"
+            why = _no_commit(record, commit, include) if known else "it was not in Git"
             checks.append(Check("code", Outcome.WARN, f"{why}; the project's present files take its place"))
             yield workspace
             return
         checks.append(_exported(commit, target / "projects" / trained.project, trained.code_digest))
         yield workspace.with_(root=target.parent)
+
+
+def _no_commit(record: _Record, commit: str, include: Path) -> str:
+    if in_git(include):
+        return f"commit {commit} is not in the repository of {include}: fetch it"
+    version = f"{record.registered.name} {record.version.version}"
+    return (
+        f"commit {commit} cannot be had here, since {include} lies in no repository, as in an image: run `penstock "
+        f"reproduce {version}` with a checkout that has it: docs/how-to/reproduce-a-model.md, In a deployment of images"
+    )
 
 
 def _exported(commit: str, folder: Path, recorded: str | None) -> Check:

@@ -22,7 +22,9 @@ class Compliance(Spec):
     """
 
     severities: dict[Name, Severity] = Field(
-        default_factory=dict, description="by check, what its failure does; the environment's severities come first"
+        default_factory=dict,
+        description="by check, what its failure does; the environment's severities come first, and outside of dev "
+        "they alone set `origin`",
     )
     own: dict[Name, DottedName] = Field(
         default_factory=dict, description="further checks by name: function(subject) -> penstock.gates.Check"

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from penstock.spec.project import Task
+from penstock.training.declared_rule import rule_intro, rule_lines
 from penstock.training.intervals import Interval
 from penstock.training.markdown import code, table
 from penstock.training.metrics import is_lower_better, metric_names
@@ -94,10 +95,10 @@ def _data(card: Card) -> Iterator[str]:
     trained = card.run.trained
     rows, kept = trained.rows, trained.training_set
     yield "## Data"
-    limit = f" Only its newest {trained.newest_rows:,} rows were used." if trained.newest_rows else ""
     yield (
         f"Training set {code(f'{kept.table}@{kept.version}')}, as of {trained.as_of}: features as of each prediction "
-        f"time, labels known by then.{limit} The mean label of the training block is {trained.label_mean:.4f}."
+        f"time, labels known by then. {trained.rows_used} The mean label of the training block is "
+        f"{trained.label_mean:.4f}."
     )
     first, last = card.report.window
     yield table(
@@ -280,22 +281,9 @@ def _explanation(card: Card) -> Iterator[str]:
 
 
 def _gates(card: Card) -> Iterator[str]:
-    rule = card.run.spec.promotion
     yield "## How it may reach production"
-    yield (
-        f"After the compliance check, by {rule.metric}: better than production by at least {rule.better_by:g}, on at "
-        f"least {rule.minimum_rows:,} labelled rows that neither has trained on."
-    )
-    bounds = [
-        f"- the first version: {name} "
-        + " and ".join(
-            f"{word} {value:g}"
-            for word, value in (("at least", bound.min), ("at most", bound.max))
-            if value is not None
-        )
-        for name, bound in rule.first_bounds.items()
-    ]
-    yield "\n".join(bounds)
+    yield rule_intro(card.run.spec.promotion)
+    yield "\n".join(f"- {line}" for line in rule_lines(card.run.spec))
 
 
 def _record(card: Card) -> Iterator[str]:

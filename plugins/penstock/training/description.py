@@ -40,9 +40,8 @@ def _data(run: "TrainingRun") -> str:
     rows, kept = trained.rows, trained.training_set
     first, last = time_window(run.split.hold_out)
     tables = "\n".join(f"- {table}, version {version}" for table, version in sorted(kept.inputs.items()))
-    limit = f" (the newest {trained.newest_rows} only)" if trained.newest_rows else ""
     return (
-        f"## Data\n\nAs of {trained.as_of}: {kept.table}, version {kept.version}{limit}. "
+        f"## Data\n\nAs of {trained.as_of}: {kept.table}, version {kept.version}. {trained.rows_used} "
         f"The mean label of the training block is {trained.label_mean:.4f}.\n\n"
         f"| block | rows | prediction times |\n|---|---|---|\n"
         f"| train | {rows.training} | up to {trained.boundaries.tune_after} |\n"

@@ -14,9 +14,13 @@ PATH_IN_MODEL = f"extra_files/{FILE_NAME}"  # where MLflow puts a model's extra 
 
 
 def feature_spec(
-    project: LoadedProject, model_name: str, columns: FeatureColumns, training_set: TrainingSet, trained_until: str
-) -> dict[str, Any]:
-    """JSON values: entity, label, lookups, on-demand features, features with types, and what it was trained from."""
+    project: LoadedProject, model_name: str, columns: FeatureColumns, training_set: TrainingSet, trained_until: str,
+    label_mean: float,
+) -> dict[str, Any]:  # fmt: skip
+    """JSON values: entity, label, lookups, on-demand features, features with types, and what it was trained from.
+
+    label_mean: of the training block, what the default heuristic answers.
+    """
     model = project.model(model_name)
     return {
         "project": project.name,
@@ -31,6 +35,7 @@ def feature_spec(
         "inputs": training_set.inputs,
         "as_of": training_set.as_of,
         "trained_until": trained_until,
+        "label_mean": label_mean,
     }
 
 

@@ -81,6 +81,7 @@ class GivenTrainingSet:
             "label": {"name": self.record.label}, "lookups": [spec_values(lookup) for lookup in self.lookups],
             "features": self.columns.to_list(), "inputs": self.record.inputs, "as_of": self.record.as_of,
             "as_known": self.record.as_known, "trained_until": self.record.last_prediction_time,
+            "label_mean": self.record.label_mean,
         }  # fmt: skip
 
 

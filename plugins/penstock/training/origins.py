@@ -30,10 +30,12 @@ UNCOMMITTED = "penstock.uncommitted"
 
 
 class OriginKind(StrEnum):
-    """How a model got into this environment."""
+    """How a model got into this environment; or a file of its run that is held to what was written (`noted_files`)."""
 
     TRAINED = "trained"
     ADOPTED = "adopted"
+    RECORD = "record"
+    PROFILE = "profile"
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,12 @@ def voucher(origins: Sequence[Origin]) -> str | None:
         if found.kind is OriginKind.TRAINED:
             return f"this environment's training made it (run {found.run_id})"
     return None
+
+
+def how_to_adopt(name: str, version: int | str, *, trust_pickle: bool = False) -> str:
+    """What a person does who takes responsibility for a version's files."""
+    flag = " --trust-pickle" if trust_pickle else ""
+    return f"penstock adopt {name} {version}{flag} --reason WHY (or the DAG {name}.promotion_control, action adopt)"
 
 
 def origin_tags(workspace: Workspace, folder: Path, code: str | None) -> dict[str, str]:

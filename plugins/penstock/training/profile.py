@@ -1,14 +1,15 @@
 """The profile that later drift checks compare with: training features, hold-out predictions, promised metrics."""
 
+import json
 from dataclasses import dataclass
 
 from penstock.profiles import build_profile
 from penstock.training.evaluate import read_report
 from penstock.training.evaluation import time_window
+from penstock.training.noted_files import PROFILE, note_file
+from penstock.training.origins import OriginKind
 from penstock.training.runs import open_run, tracking
 from penstock.workspace import Workspace
-
-PROFILE = "profile.json"
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ def profile_model(workspace: Workspace, project_name: str, model_name: str, run_
             metrics=promised,
             window=window,
         )
+        note_file(workspace, run.trained, OriginKind.PROFILE, json.loads(made.to_json()))
         with run.artifacts() as folder:
             made.save(folder / PROFILE)
         return ProfiledModel(run_id, made.rows, len(made.columns), promised, window)

@@ -7,8 +7,8 @@ from penstock.training.card import card_writer
 from penstock.training.errors import TrainingError
 from penstock.training.evaluate import FOLDER
 from penstock.training.explain import DESCRIPTION
+from penstock.training.noted_files import PROFILE
 from penstock.training.origins import check_as_trained
-from penstock.training.profile import PROFILE
 from penstock.training.run_version import version_of
 from penstock.training.runs import RUN_KEY, TrainingRun, open_run, tracking
 from penstock.workspace import Workspace

@@ -21,7 +21,8 @@ from penstock.training.blocks import Split
 from penstock.training.errors import TrainingError
 from penstock.training.loading import recorded_rows, where_it_lies
 from penstock.training.mlflow_client import every, outages
-from penstock.training.origins import NOT_IN_GIT, origin_tags, uncommitted_tag
+from penstock.training.noted_files import exchanged_file
+from penstock.training.origins import NOT_IN_GIT, OriginKind, origin_tags, uncommitted_tag
 from penstock.training.scoring import Scorer, load_scorer_from
 from penstock.training.trained_model import FILE_NAME, TrainedModel
 from penstock.workspace import Workspace
@@ -104,11 +105,16 @@ def finished_run(client: "MlflowClient", experiment: str, key: str) -> TrainedMo
 
 def load_trained(run: "Run") -> TrainedModel | None:
     """What a run's training left; None where it did not come that far."""
-    from mlflow.artifacts import list_artifacts, load_dict
+    text = _record(run)
+    return TrainedModel.from_dict(json.loads(text)) if text else None
+
+
+def _record(run: "Run") -> str | None:
+    from mlflow.artifacts import list_artifacts, load_text
 
     if not any(item.path == FILE_NAME for item in list_artifacts(run_id=run.info.run_id)):
         return None
-    return TrainedModel.from_dict(load_dict(f"runs:/{run.info.run_id}/{FILE_NAME}"))
+    return str(load_text(f"runs:/{run.info.run_id}/{FILE_NAME}"))
 
 
 def lineage_tags(
@@ -186,7 +192,10 @@ class TrainingRun:
 def open_run(
     workspace: Workspace, client: "MlflowClient", project_name: str, model_name: str, run_id: str
 ) -> TrainingRun:
-    """A finished training run of a model. Raises TrainingError for another model's, or an unfinished one."""
+    """A finished training run of a model.
+
+    Raises TrainingError for another model's, an unfinished one, and one whose record is not what training wrote.
+    """
     from mlflow.exceptions import MlflowException
 
     project = workspace.project(project_name)
@@ -200,9 +209,12 @@ def open_run(
     owner = f"{run.data.tags.get('penstock.project')}.{run.data.tags.get('penstock.model')}"
     if owner != name:
         raise TrainingError(f"run {run_id} belongs to {owner}, not to {name}")
-    trained = load_trained(run) if run.info.status == "FINISHED" else None
-    if trained is None:
+    text = _record(run) if run.info.status == "FINISHED" else None
+    if text is None:
         raise TrainingError(f"run {run_id} of {name} is {run.info.status} and holds no model: train it again")
+    if problem := exchanged_file(workspace, project_name, model_name, run_id, OriginKind.RECORD, text):
+        raise TrainingError(problem)
+    trained = TrainedModel.from_dict(json.loads(text))
     return TrainingRun(workspace, client, project, project.model(model_name), run, trained)
 
 

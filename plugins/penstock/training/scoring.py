@@ -22,7 +22,7 @@ from penstock.training.errors import ScoringError
 from penstock.training.feature_columns import FeatureColumns
 from penstock.training.mlflow_client import outages
 from penstock.training.model_folder import ModelFiles, Unusable
-from penstock.training.origins import Origin, exchanged, read_origins, voucher
+from penstock.training.origins import Origin, exchanged, how_to_adopt, read_origins, voucher
 from penstock.training.predictors import predict
 from penstock.training.serialisation import as_data, runs_code
 from penstock.training.spark_ml import FLAVOR as SPARK
@@ -153,7 +153,7 @@ def _check_origin(workspace: Workspace, files: ModelFiles) -> bool:
             f"{files.uri} is not loaded: {'; '.join(reasons)}, and nothing in {project}.model_origins vouches for its "
             f"files (digest {files.digest[:12]}): training here did not make them, or they were changed since. Train "
             "it here, log it in a format that is data only, or let a person who knows its origin vouch for it: "
-            f"penstock adopt {project}.{model} {version} --trust-pickle --reason WHY"
+            f"{how_to_adopt(f'{project}.{model}', version, trust_pickle=True)}"
         )
     return True
 
@@ -176,7 +176,7 @@ def _check_unchanged(workspace: Workspace, files: ModelFiles, origins: Sequence[
             f"{name} version {found.version} is not loaded: its files (digest {files.digest[:12]}) are not those that "
             f"{whose}: they were exchanged in MLflow's artifact store since. If it is in production, put the former "
             f"version back: penstock rollback {name} --reason WHY. Then find out by whom, and train again; only who "
-            f"knows where the new files are from lets them in: penstock adopt {name} {found.version} --reason WHY"
+            f"knows where the new files are from lets them in: {how_to_adopt(name, found.version)}"
         )
 
 

@@ -17,7 +17,8 @@ from penstock.training.fitting import Fitter, FittingFold
 from penstock.training.loading import RowLimit, load_split
 from penstock.training.metrics import is_lower_better
 from penstock.training.model_files import EXAMPLE_ROWS, ModelParts, find_flavor, log_native_model
-from penstock.training.origins import read_origins, trained_origin, write_origin
+from penstock.training.noted_files import note_file
+from penstock.training.origins import OriginKind, read_origins, trained_origin, write_origin
 from penstock.training.run_inputs import log_inputs
 from penstock.training.runs import RUN_KEY, experiment_id, finished_run, lineage_tags, run_key, to_json, tracking
 from penstock.training.spark_ml import SparkSide, learning_side
@@ -86,6 +87,7 @@ def train_model(
             trials = TrialRuns(client, experiment, run.info.run_id, key, candidate.spec.training.metric)
             trained, digest = _train(candidate, client, run.info.run_id, trials, side)
             write_origin(workspace, project_name, trained_origin(trained, digest, tags))
+            note_file(workspace, trained, OriginKind.RECORD, trained.to_dict())
             client.log_dict(trained.run_id, trained.to_dict(), FILE_NAME)  # last of all: with it the run is complete
             return trained
 
@@ -123,9 +125,11 @@ def _train(
         keep=trials.keep if budget.trials > 1 else lambda _: None,
     )
     boundaries = candidate.rows.boundaries
+    label_mean = float(candidate.rows.training[LABEL].mean())
     spec = feature_spec(
-        candidate.project, candidate.model_name, candidate.columns, candidate.training_set, boundaries.trained_until
-    )
+        candidate.project, candidate.model_name, candidate.columns, candidate.training_set, boundaries.trained_until,
+        label_mean,
+    )  # fmt: skip
     example = candidate.rows.training.tail(EXAMPLE_ROWS)
     metrics = {f"{TUNE_PREFIX}{training.metric}": float(tuned.best.value or 0.0)}
     client.log_dict(run_id, Surroundings.here().to_dict(), SURROUNDINGS)
@@ -145,7 +149,7 @@ def _train(
         rows=candidate.rows.rows,
         newest_rows=candidate.workspace.environment.limits.training_rows,
         sampling=str(training.sampling),
-        label_mean=float(candidate.rows.training[LABEL].mean()),
+        label_mean=label_mean,
         tuning=_tuning(candidate, tuned),
         code_digest=project_digest(candidate.project.folder),
     )

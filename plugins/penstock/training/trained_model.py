@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from penstock.features.training_set import TrainingSet
+from penstock.spec.model import Sampling
 from penstock.training.blocks import Boundaries, RowCounts
 
 FILE_NAME = "trained_model.json"
@@ -51,6 +52,19 @@ class TrainedModel:
     tuning: Tuning = Tuning()
     sampling: str = "newest"
     code_digest: str | None = None
+
+    @property
+    def rows_used(self) -> str:
+        """Which rows of the training set its blocks hold, as a sentence."""
+        used, total = self.rows.training + self.rows.tuning + self.rows.hold_out, self.training_set.rows
+        if self.newest_rows is None or used >= total:
+            return f"All its {total:,} rows were used."
+        if self.sampling == Sampling.RANDOM:
+            return (
+                f"Of its {total:,} rows {used:,} were used: the training block is drawn at random (seed "
+                f"{self.tuning.seed}), tuning and hold-out blocks are whole."
+            )
+        return f"Only the newest {used:,} of its {total:,} rows were used."
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""

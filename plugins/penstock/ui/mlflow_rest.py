@@ -32,6 +32,7 @@ class VersionView:
     run_url: str
     compliance: str
     compliance_reason: str
+    reproduced: str
 
 
 @dataclass(frozen=True)
@@ -154,6 +155,7 @@ def _view(
         trained_until=tags.get("penstock.trained_until", ""), run=tags.get("penstock.run", ""),
         url=f"{pages}/#/models/{quote(item['name'])}/versions/{number}", run_url=run_page if run else "",
         compliance=tags.get("penstock.compliance", ""), compliance_reason=tags.get("penstock.compliance_reason", ""),
+        reproduced=tags.get("penstock.reproduced", ""),
     )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from penstock.registry.compliance.registered import check, failed, passed
 from penstock.spec.compliance import Severity
 from penstock.spec.loading import LoadedProject
 from penstock.training.model_folder import ModelFiles
-from penstock.training.origins import UNCOMMITTED, Origin, OriginKind, read_origins
+from penstock.training.origins import UNCOMMITTED, Origin, OriginKind, how_to_adopt, read_origins
 from penstock.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def _run_problems(
     ]  # fmt: skip
 
 
-@check("origin", in_dev=Severity.WARN)
+@check("origin", in_dev=Severity.WARN, environments=True)
 def check_origin(subject: "Subject") -> "Check":
     """Trained by this environment's pipeline from a reviewed commit: the digest of its files stands in
     `model_origins`, its MLflow run agrees with that, its working tree was clean (the whole repository's code and
@@ -146,9 +146,8 @@ def check_origin(subject: "Subject") -> "Check":
         evidence["adopted"] = {"decided_by": person, "reason": reason}
         return passed(f"{person} adopted it ({reason}), although {why}", **evidence)
     branches = " or ".join(subject.workspace.environment.code.branches) or "a commit"
-    number = subject.version.version
     return failed(
         f"{why}. Train it here from {branches}, or let a person take responsibility: "
-        f"penstock adopt {subject.registered.name} {number} --reason WHY",
+        f"{how_to_adopt(subject.registered.name, subject.version.version)}",
         **evidence,
     )

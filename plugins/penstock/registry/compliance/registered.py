@@ -17,7 +17,8 @@ DEV = "dev"
 class RegisteredCheck:
     """A check. in_dev: its severity in an environment named dev; fixed: no severity of a file counts.
 
-    on_loaded: made once the model was loaded in a process of its own.
+    environments: outside of dev a project's severity does not count, only the environment's. on_loaded: made once the
+    model was loaded in a process of its own.
     """
 
     name: str
@@ -26,6 +27,7 @@ class RegisteredCheck:
     in_dev: Severity | None = None
     fixed: bool = False
     on_loaded: bool = False
+    environments: bool = False
 
     @property
     def document(self) -> str:
@@ -38,7 +40,7 @@ class RegisteredCheck:
             return self.severity, "always"
         if self.name in environment.compliance.severities:
             return environment.compliance.severities[self.name], f"environment {environment.name}"
-        if self.name in asked.severities:
+        if self.name in asked.severities and (environment.name == DEV or not self.environments):
             return asked.severities[self.name], "project.yaml"
         if environment.name == DEV and self.in_dev is not None:
             return self.in_dev, "default in dev"
@@ -50,12 +52,12 @@ CHECKS: dict[str, RegisteredCheck] = {}
 
 def check(
     name: str, severity: Severity = Severity.BLOCK, *, in_dev: Severity | None = None, fixed: bool = False,
-    on_loaded: bool = False,
+    on_loaded: bool = False, environments: bool = False,
 ) -> Callable[[CheckFunction], CheckFunction]:  # fmt: skip
     """Registers a function(subject) -> Check; those of on_loaded come after the others."""
 
     def register(function: CheckFunction) -> CheckFunction:
-        CHECKS[name] = RegisteredCheck(name, function, severity, in_dev, fixed, on_loaded)
+        CHECKS[name] = RegisteredCheck(name, function, severity, in_dev, fixed, on_loaded, environments)
         return function
 
     return register

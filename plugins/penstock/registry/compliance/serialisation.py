@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from penstock.registry.compliance.registered import check, failed, passed
 from penstock.training.model_folder import Unusable
-from penstock.training.origins import voucher
+from penstock.training.origins import how_to_adopt, voucher
 from penstock.training.serialisation import runs_code
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def check_serialisation(subject: "Subject") -> "Check":
         return passed(f"loading it runs code ({why}), but {trust}", flavor=flavor, reasons=reasons, trusted=trust)
     return failed(
         f"not loaded: {why}, and its origin is unknown. Log it in a format that is data only (skops, the library's "
-        f"own, ONNX, pt2), train it here, or let a person who knows its origin vouch for it: penstock adopt "
-        f"{subject.registered.name} {subject.version.version} --trust-pickle --reason WHY",
+        f"own, ONNX, pt2), train it here, or let a person who knows its origin vouch for it: "
+        f"{how_to_adopt(subject.registered.name, subject.version.version, trust_pickle=True)}",
         flavor=flavor, reasons=reasons,
     )  # fmt: skip

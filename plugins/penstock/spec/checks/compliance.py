@@ -5,7 +5,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from penstock.spec.checks.scope import Scope
 from penstock.spec.compliance import Severity
 from penstock.spec.faults import Fault, YamlPath, suggestion
-from penstock.spec.names import COMPLIANCE_CHECKS, FIXED_COMPLIANCE_CHECKS
+from penstock.spec.faults import Severity as FaultSeverity
+from penstock.spec.names import COMPLIANCE_CHECKS, ENVIRONMENTS_COMPLIANCE_CHECKS, FIXED_COMPLIANCE_CHECKS
 from penstock.spec.project import Model
 
 
@@ -14,6 +15,13 @@ def check_model_compliance(scope: Scope, path: YamlPath, model: Model) -> Iterat
     asked, path = model.promotion.compliance, (*path, "promotion", "compliance")
     for place, message, remedy in severity_faults(asked.severities, asked.own):
         yield scope.fault((*path, *place), message, remedy)
+    for name, severity in asked.severities.items():
+        if name in ENVIRONMENTS_COMPLIANCE_CHECKS and severity is not Severity.BLOCK:
+            meant = f"compliance: {{severities: {{{name}: {severity}}}}}"
+            yield scope.fault(
+                (*path, "severities", name), f"{severity} counts in dev only: elsewhere the environment judges {name}",
+                f"if it is meant for another environment, write {meant} into its file", FaultSeverity.WARNING,
+            )  # fmt: skip
     for name in asked.own:
         if name in COMPLIANCE_CHECKS:
             yield scope.fault((*path, "own", name), f"{name!r} is a built-in check", "give it another name")

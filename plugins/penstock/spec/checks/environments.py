@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 
 from penstock.spec.checks.compliance import severity_faults
-from penstock.spec.environment import LOCAL, ApprovalMode, Environment
+from penstock.spec.environment import LOCAL, ApprovalMode, Environment, NotificationEvent
 from penstock.spec.faults import Fault, Severity
 from penstock.spec.loading import ReadEnvironment
 
@@ -27,10 +27,27 @@ def check_environment(read: ReadEnvironment) -> Iterator[Fault]:
     yield from _roots(read, spec)
     for place, message, remedy in severity_faults(spec.compliance.severities):
         yield document.fault(("compliance", *place), message, remedy)
-    if spec.approval.approvers and spec.approval.mode is ApprovalMode.AUTOMATIC:
+    yield from _approval(read, spec)
+
+
+def _approval(read: ReadEnvironment, spec: Environment) -> Iterator[Fault]:
+    document, place, wanted = read.document, ("approval", "approvers"), NotificationEvent.APPROVAL_WANTED
+    if spec.approval.mode is ApprovalMode.AUTOMATIC:
+        if spec.approval.approvers:
+            yield document.fault(
+                place, "nobody is asked where the mode is automatic",
+                "remove approvers, or write `mode: human`", Severity.WARNING,
+            )  # fmt: skip
+        return
+    if not spec.approval.approvers:
         yield document.fault(
-            ("approval", "approvers"), "nobody is asked where the mode is automatic",
-            "remove approvers, or write `mode: human`", Severity.WARNING,
+            place, "anyone with the right to answer may let a version in, and anyone may adopt, unfreeze and allow",
+            "name the Airflow users who may, such as approvers: [ada]", Severity.WARNING,
+        )  # fmt: skip
+    if not any(not one.events or wanted in one.events for one in spec.notifications):
+        yield document.fault(
+            ("notifications",), "nobody is told that a version waits for approval",
+            "name a notifier: docs/how-to/promote-and-roll-back.md, Tell people", Severity.WARNING,
         )  # fmt: skip
 
 
