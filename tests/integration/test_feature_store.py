@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from deltalake import DeltaTable, write_deltalake
 
 from penstock.errors import PenstockError, TableError
 from penstock.features import FeatureStore, writing
@@ -15,6 +16,7 @@ from penstock.features.own_tables import parse_schema
 from penstock.lakehouse.records import latest_record, record
 from penstock.lakehouse.small_tables import create_if_missing, read_arrow, to_arrow, upsert
 from penstock.online.compare import check_online
+from penstock.spec.project import ColumnType
 from penstock.workspace import Workspace
 from tests.integration.refreshing import PROJECT, copy_root, moment, version
 
@@ -190,6 +192,7 @@ def test_rows_that_do_not_fit_are_refused_and_nothing_is_written(
         ("turbine_daily", "park", "rated_at", "is declared in wind_parks's project.yaml"),
         ("energy_predictions", "park", "rated_at", "a table that Penstock keeps itself"),
         ("Ratings", "park", "rated_at", "lower-case letters"),
+        ("churn_training_set", "park", "rated_at", "are those of training sets: choose another name"),
         ("other.ratings", "park", "rated_at", "unknown project 'other'"),
     ],
 )
@@ -210,6 +213,28 @@ def test_a_table_is_made_once_unless_it_may_exist(store: FeatureStore) -> None:
     with pytest.raises(TableError, match="is there with the keys park, rated_at"):
         store.create_table("ratings", "remark", "rated_at", df=ratings(remark=["a", "b"]), exist_ok=True)
     assert store.get_table("ratings") == kept
+
+
+def test_owner_description_and_tags_change_and_the_rows_stay(store: FeatureStore) -> None:
+    make_ratings(store)
+    made = store.get_table("ratings")
+    assert store.update_table("ratings") == made
+    changed = store.update_table(
+        "ratings", description="Opinions.", owner="me@example.com", tags={"by": "hand"},
+        column_descriptions={"score": "from 0 to 5"},
+    )  # fmt: skip
+    assert changed == store.get_table("ratings")
+    assert (changed.description, changed.owner, changed.tags) == ("Opinions.", "me@example.com", {"by": "hand"})
+    assert {column.name: column.description for column in changed.columns}["score"] == "from 0 to 5"
+    assert (changed.rows, changed.as_of) == (made.rows, made.as_of)
+    again = store.create_table("ratings", "park", "rated_at", df=ratings(), owner="you@example.com", exist_ok=True)
+    assert (again.description, again.owner, again.tags) == ("Opinions.", "you@example.com", {"by": "hand"})
+    assert store.update_table("ratings", description="", tags={}).tags == {}
+    assert store.get_table("ratings").description == ""
+    with pytest.raises(TableError, match="no column 'scores': write score"):
+        store.update_table("ratings", column_descriptions={"scores": "what?"})
+    with pytest.raises(TableError, match="is declared in wind_parks's project.yaml"):
+        store.update_table("turbine_daily", owner="me@example.com")
 
 
 def test_unknown_names_come_with_the_closest_ones(store: FeatureStore) -> None:
@@ -256,6 +281,45 @@ def test_columns_are_added_and_dropped(store: FeatureStore) -> None:
         store.drop_columns("ratings", ["park"])
     with pytest.raises(TableError, match="ratings.visits is a bigint, and a string is given"):
         store.add_columns("ratings", {"visits": "string"})
+
+
+def test_a_column_does_not_come_back_with_another_type_than_its_old_values_have(store: FeatureStore) -> None:
+    make_ratings(store)
+    store.write_table("ratings", ratings(score=[4.5, 1.0]))
+    store.drop_columns("ratings", ["score"])
+    with pytest.raises(TableError, match="ratings.score was a double once, .*give the string another name"):
+        store.add_columns("ratings", {"score": "string"})
+    assert "score" in store.add_columns("ratings", {"score": "double"}).column_names
+    assert store.write_table("ratings", ratings(visits=[8, 9])).changed == 2
+
+
+def test_a_table_of_other_rows_is_no_history(store: FeatureStore) -> None:
+    for name in ("ratings_history", "moods_history"):
+        kinds = {column: ColumnType(kind) for column, kind in KINDS.items()}
+        create_if_missing(raw_path(store, name), parse_schema(KINDS), keys=[], description="Raw.")
+        write_deltalake(raw_path(store, name), to_arrow(ratings(), kinds, name), mode="append")
+    with pytest.raises(TableError, match=r"ratings_history .* holds other rows than old versions of .*ratings, which"):
+        make_ratings(store)
+    create_before_its_history_was_taken(store, "moods")
+    store.write_table("moods", ratings(), as_of="2024-01-05")
+    with pytest.raises(TableError, match="give one of the two tables another name"):
+        store.write_table("moods", ratings(visits=[8, 9]), as_of="2024-01-06")
+    assert sorted(store.read_table("moods", as_of="2024-01-07")["visits"]) == [3, 4]
+    store.drop_table("moods")
+    assert DeltaTable(raw_path(store, "moods_history")).to_pyarrow_table().column_names == list(KINDS)
+    store.drop_table("moods_history")
+    assert list(store.workspace.addresses.tables(PROJECT)) == ["ratings_history"]
+
+
+def create_before_its_history_was_taken(store: FeatureStore, name: str) -> None:
+    taken = raw_path(store, f"{name}_history")
+    Path(taken).rename(f"{taken}_aside")
+    store.create_table(name, "park", "rated_at", schema=KINDS)
+    Path(f"{taken}_aside").rename(taken)
+
+
+def raw_path(store: FeatureStore, name: str) -> str:
+    return store.workspace.addresses.writable(f"{PROJECT}.{name}")
 
 
 def test_a_table_is_dropped_with_its_history_but_not_a_declared_one(store: FeatureStore) -> None:

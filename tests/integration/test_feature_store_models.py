@@ -124,6 +124,17 @@ def test_the_name_of_a_declared_model_is_refused(store: FeatureStore) -> None:
         store.create_training_set(visits(), LOOKUPS, timestamp_key="visited_at", name="energy")
 
 
+def test_a_table_that_is_no_training_set_is_not_overwritten_by_one(store: FeatureStore) -> None:
+    place = store.workspace.addresses.writable(f"{PROJECT}.taken_training_set")
+    write_deltalake(place, store.read_table("ratings").head(3))
+    for made_by in ("somebody", "FeatureStore"):
+        DeltaTable(place).alter.set_table_properties({"penstock.made_by": made_by}, raise_if_not_exists=False)
+        with pytest.raises(TableError, match="taken_training_set .* is no training set, and would be overwritten"):
+            store.create_training_set(visits(), LOOKUPS, timestamp_key="visited_at", name="taken")
+        assert DeltaTable(place).to_pyarrow_table().num_rows == 3
+    assert store.workspace.addresses.find(f"{PROJECT}._entities_taken") is None
+
+
 def test_each_of_two_writers_gets_the_rows_that_it_wrote(store: FeatureStore, monkeypatch: pytest.MonkeyPatch) -> None:
     def and_another_writer(frame: DataFrame, path: str, *about: object) -> Content:
         content = write_observed(frame, path, *about)

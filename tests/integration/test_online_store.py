@@ -12,6 +12,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from deltalake import DeltaTable
 
@@ -386,6 +387,20 @@ def test_several_tables_and_keys_are_looked_up_in_one_call(shop: MakeShop) -> No
         {"items": 1, "visits": None, "note": None, "supplied": 30},
         {"items": 10, "visits": 20, "note": None, "supplied": None},
     ]
+
+
+def test_a_key_that_is_null_finds_nothing_as_in_a_training_set(shop: MakeShop) -> None:
+    workspace = shop()
+    put(workspace, [row("ann", at(1), items=1)], at(6))
+    publish_table(workspace, PROJECT, TABLE, at(6))
+    lookup = Lookup(table=TABLE, keys={"customer": "buyer", "shelf": "shelf"}, features=["items", "note"],
+                    defaults={"items": 7})  # fmt: skip
+    nulls = [{"buyer": null, "shelf": 1} for null in (None, float("nan"), pd.NA, pd.NaT)]
+    found = read_features(workspace, PROJECT, [lookup], [{"buyer": "ann", "shelf": 1}, *nulls], at(6))
+    assert found == [{"items": 1, "note": None}, *[{"items": 7, "note": None}] * 4]
+    assert read_features(workspace, PROJECT, [lookup], nulls[:1], at(6)) == [{"items": 7, "note": None}]
+    with pytest.raises(TableError, match="the key shelf is declared as int, but given as 'x'"):
+        read_features(workspace, PROJECT, [lookup], [{"buyer": "ann", "shelf": "x"}], at(6))
 
 
 def test_what_is_not_online_is_refused_rather_than_answered_wrongly(shop: MakeShop) -> None:

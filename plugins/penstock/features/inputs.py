@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from penstock.clock import to_text
 from penstock.errors import TableError
+from penstock.features.histories import find_history
 from penstock.features.known import history_name
 from penstock.lakehouse.addresses import Address
 from penstock.spec.project import Lookup
@@ -103,10 +104,11 @@ def open_lookups(
 
     found = {lookup.table: open_input(workspace, project, lookup.table) for lookup in lookups}
     for name, table in list(found.items()) if as_known else ():
-        address = Address.parse(history_name(name), project)
-        path = workspace.addresses.find(address)
+        address = Address.parse(name, project)
+        path = find_history(workspace, address)
         if path is not None:
-            history = InputTable(history_name(name), str(address), path, table.available_at, version(path))
+            old = str(Address(address.project, history_name(address.table), address.root))
+            history = InputTable(history_name(name), old, path, table.available_at, version(path))
             found[history.name] = history
     return found
 

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 from penstock.clock import parse_as_of
 from penstock.features.commits import commit_batch, new_record
 from penstock.features.definition import KNOWN_AT_COLUMN
+from penstock.features.histories import history_path
 from penstock.features.inputs import quote
-from penstock.features.known import KNOWN_AT, KNOWN_UNTIL, history_name
+from penstock.features.known import KNOWN_AT, KNOWN_UNTIL
 from penstock.features.readmission import settle
 from penstock.features.refresh import feature_table
 from penstock.features.staging import CHANGE, PREVIOUS, Change, Mode, StagedBatch, remove_staging
+from penstock.lakehouse.addresses import Address
 from penstock.lakehouse.records import CommitRecord, latest_record
 from penstock.lakehouse.small_tables import (
     create_if_missing,
@@ -178,7 +180,7 @@ def _keep_previous(workspace: Workspace, spec: FeatureTable, batch: StagedBatch,
     """
     import pyarrow as pa
 
-    path = workspace.addresses.writable(f"{batch.project}.{history_name(batch.table)}")
+    path = history_path(workspace, Address(batch.project, batch.table))
     moment = pa.scalar(parse_as_of(batch.known_at), pa.timestamp("us", tz="UTC"))
     until = Column(type=ColumnType.TIMESTAMP, description="until when these values were known, UTC")
     for ended in _ended(batch):

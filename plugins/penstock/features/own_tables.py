@@ -6,16 +6,15 @@ descriptions as comments. The deltalake library is its one writing engine.
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from penstock.clock import now
-from penstock.errors import ServiceError, TableError
+from penstock.errors import TableError
+from penstock.features.histories import history_path
 from penstock.features.known import KNOWN_AT, history_name
 from penstock.features.table_info import TableKind, declaration, describe_table
 from penstock.lakehouse.addresses import Address
-from penstock.lakehouse.records import latest_record
 from penstock.lakehouse.system_tables import SYSTEM_TABLES
 from penstock.lakehouse.table_properties import CLIENT, EVENT_TIME, MADE_BY, ONLINE, OWNER, TAGS, WRITER
 from penstock.spec.common import NAME_PATTERN
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-_ATTEMPTS = 10
 _MODEL_TABLES = ("_predictions", "_training_set", "_serving_log")
 
 
@@ -86,7 +84,9 @@ def check_definition(address: Address, definition: TableDefinition) -> None:
 
 
 def create(workspace: Workspace, address: Address, definition: TableDefinition, exist_ok: bool) -> OwnTable:
-    """Makes the table, empty. With exist_ok, one that is there with the same keys and columns is left as it is.
+    """Makes the table, empty; its owner is the project's by default.
+
+    With exist_ok, one that is there with the same keys and columns stays, with the description that is given.
 
     Raises TableError for a name that belongs to something else, a table that is there, or a wrong definition.
     """
@@ -101,13 +101,43 @@ def create(workspace: Workspace, address: Address, definition: TableDefinition, 
             raise TableError(f"{address} is there already: write_table adds rows, drop_table removes it")
         _check_same(there, definition)
         _serve_online(there, definition.online)
+        describe_anew(
+            there, definition.description or None, definition.owner or None, definition.tags or None,
+            {name: column.description for name, column in definition.columns.items() if column.description},
+        )  # fmt: skip
         return there
+    _check_own_name(workspace, address)
+    owner = definition.owner or workspace.project(address.project).spec.owner
     create_if_missing(
         path, stored_columns(definition), keys=definition.key_columns, description=definition.description,
-        properties={EVENT_TIME: definition.timestamp_key, OWNER: definition.owner, TAGS: json.dumps(definition.tags),
+        properties={EVENT_TIME: definition.timestamp_key, OWNER: owner, TAGS: json.dumps(definition.tags),
                     WRITER: "deltalake", MADE_BY: CLIENT, **_online_property(definition.online)},
     )  # fmt: skip
-    return OwnTable(address, path, definition)
+    return OwnTable(address, path, replace(definition, owner=owner))
+
+
+def describe_anew(
+    table: OwnTable, description: str | None, owner: str | None, tags: Mapping[str, str] | None,
+    columns: Mapping[str, str],
+) -> None:  # fmt: skip
+    """Changes what people read of a table that is there; None leaves it as it is. Its rows stay, and what is equal.
+
+    columns: descriptions by column. Raises TableError for a column that is not there.
+    """
+    from deltalake import DeltaTable
+
+    require_columns(table.address, table.definition, list(columns))
+    there, stored = table.definition, DeltaTable(table.path)
+    if description is not None and description != there.description:
+        stored.alter.set_table_description(description)
+    changed = {OWNER: owner} if owner is not None and owner != there.owner else {}
+    if tags is not None and dict(tags) != dict(there.tags):
+        changed[TAGS] = json.dumps(dict(tags))
+    if changed:
+        stored.alter.set_table_properties(changed, raise_if_not_exists=False)
+    for name, text in columns.items():
+        if text != there.columns[name].description:
+            stored.alter.set_column_metadata(name, {"comment": text})
 
 
 def _serve_online(table: OwnTable, online: Online | None) -> None:
@@ -251,6 +281,13 @@ def check_name(workspace: Workspace, address: Address) -> None:
         )
 
 
+def _check_own_name(workspace: Workspace, address: Address) -> None:
+    """Raises TableError where a new table of this name would be overwritten later, or write into another one."""
+    if address.table.removesuffix("_rebuilt").endswith("_training_set"):
+        raise TableError(f"{address}: names that end in _training_set are those of training sets: choose another name")
+    history_path(workspace, address)
+
+
 def _check_same(there: OwnTable, definition: TableDefinition) -> None:
     if there.definition.key_columns != definition.key_columns:
         raise TableError(
@@ -280,53 +317,3 @@ def require_columns(address: Address, definition: TableDefinition, names: Sequen
         if name not in definition.columns:
             hint = suggestion(name, definition.columns, "columns")
             raise TableError(f"{address} has no column {name!r}: {hint}, or add it by add_columns")
-
-
-def add_columns(table: OwnTable, columns: Mapping[str, Column]) -> None:
-    """Adds columns, null in the table's rows. Raises TableError for one that is there with another type."""
-    from penstock.lakehouse.small_tables import create_if_missing
-
-    check_definition(table.address, table.definition_with(columns))
-    check_types(table.address, table.definition, columns)
-    create_if_missing(table.path, dict(columns), keys=[], description=table.definition.description)
-
-
-def drop_columns(workspace: Workspace, table: OwnTable, names: list[str], check: Callable[[], None]) -> None:
-    """Removes columns, by writing the table again. `check` may refuse it. Raises TableError for keys, too.
-
-    What another writer commits meanwhile is kept: the table is then read anew. Raises ServiceError where others are
-    faster many times in a row.
-    """
-    from deltalake.exceptions import CommitFailedError
-
-    require_columns(table.address, table.definition, names)
-    keys = [name for name in names if name in table.definition.key_columns]
-    if keys:
-        raise TableError(f"{table.address}.{keys[0]} is a key: a table without it is another table, make a new one")
-    check()
-    for _ in range(_ATTEMPTS):
-        try:
-            _write_without(workspace, table.path, names)
-        except CommitFailedError:
-            continue
-        return
-    raise ServiceError(f"{table.address}: other writers were faster {_ATTEMPTS} times in a row; run this again")
-
-
-def _write_without(workspace: Workspace, path: str, names: list[str]) -> None:
-    """Writes the table again, as it was read: the commit fails where it is another by then."""
-    from deltalake import CommitProperties, DeltaTable, write_deltalake
-
-    from penstock.lakehouse.records import record
-    from penstock.lakehouse.small_tables import read_arrow
-
-    there = DeltaTable(path)
-    last = latest_record(there)
-    moment = last.as_of_moment if last else now()
-    commit = record(moment, last.inputs if last else None, run=workspace.lineage.run)
-    rows = read_arrow(path, version=there.version())
-    kept = rows.drop_columns([name for name in names if name in rows.column_names])
-    write_deltalake(
-        there, kept, mode="overwrite", schema_mode="overwrite",
-        commit_properties=CommitProperties(custom_metadata={"userMetadata": commit.to_json()}),
-    )  # fmt: skip

@@ -4,8 +4,9 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from penstock.errors import TableError
+from penstock.features.histories import find_history
 from penstock.features.inputs import quote, sql_moment
-from penstock.features.known import KNOWN_AT, KNOWN_UNTIL, history_name
+from penstock.features.known import KNOWN_AT, KNOWN_UNTIL
 from penstock.features.table_info import TableInfo
 from penstock.lakehouse.addresses import Address
 from penstock.spec.faults import suggestion
@@ -51,7 +52,7 @@ def read_spark(
     frame = frame.where(f"{quote(_time(info))} <= {moment}")
     if KNOWN_AT in frame.columns:
         frame = frame.where(f"{KNOWN_AT} IS NULL OR {KNOWN_AT} <= {moment}")
-    history = _history(workspace, info)
+    history = find_history(workspace, Address.parse(info.name))
     if history is None or KNOWN_AT not in frame.columns:
         return frame.select(*chosen)
     old = spark.read.format("delta").load(history).where(f"{quote(_time(info))} <= {moment}")
@@ -83,11 +84,6 @@ def _time(info: TableInfo) -> str:
     return info.timestamp_key
 
 
-def _history(workspace: Workspace, info: TableInfo) -> str | None:
-    address = Address.parse(info.name)
-    return workspace.addresses.find(Address(address.project, history_name(address.table), address.root))
-
-
 def _known_then(workspace: Workspace, info: TableInfo, columns: list[str], as_of: datetime) -> "pa.Table":
     import pyarrow as pa
     import pyarrow.dataset as dataset
@@ -98,7 +94,7 @@ def _known_then(workspace: Workspace, info: TableInfo, columns: list[str], as_of
     versions = [*info.primary_keys, _time(info), KNOWN_AT]
     needed = list(dict.fromkeys([*columns, *versions]))
     current = _select(str(info.path), needed, available & (known.is_null() | (known <= moment)), available)
-    history = _history(workspace, info)
+    history = find_history(workspace, Address.parse(info.name))
     if history is None:
         return current.select(columns)
     was_known = (known.is_null() | (known <= moment)) & (until > moment)

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from penstock.clock import parse_as_of
 from penstock.errors import TableError
+from penstock.features.own_columns import add_columns, drop_columns
 from penstock.features.own_tables import (
     TableDefinition,
-    add_columns,
     check_definition,
     create,
-    drop_columns,
+    describe_anew,
     infer_schema,
     open_own_table,
     parse_online,
@@ -70,7 +70,8 @@ class FeatureStore:
         :param schema: by column a type (`"double"`), or `{"type": …, "description": …}`.
         :param inputs: tables that `df` was made from, for the lineage.
         :param online: served online by `publish_table`: True, or its store and ttl (`{"store": "fast", "ttl": "6h"}`).
-        :param exist_ok: a table that is there with the same keys and types is kept (and `df` written into it).
+        :param exist_ok: a table that is there with the same keys and types is kept, `df` written into it, and what is
+            given of description, owner, tags and column_descriptions taken over.
 
         Raises TableError for a name that is taken, keys that are missing, rows that do not fit: nothing is made then.
         """
@@ -79,8 +80,7 @@ class FeatureStore:
         keys = (primary_keys,) if isinstance(primary_keys, str) else tuple(primary_keys)
         definition = TableDefinition(
             keys, timestamp_key, self._columns(name, frame, schema, column_descriptions or {}), description,
-            owner or self.workspace.project(address.project).spec.owner, dict(tags or {}),
-            parse_online(address, online, self.workspace.environment),
+            owner or "", dict(tags or {}), parse_online(address, online, self.workspace.environment),
         )  # fmt: skip
         if frame is not None:
             check_definition(address, definition)
@@ -89,6 +89,15 @@ class FeatureStore:
         if frame is not None:
             self.write_table(name, frame, inputs=inputs)
         return describe_table(self.workspace, address)
+
+    def update_table(
+        self, name: str, *, description: str | None = None, owner: str | None = None,
+        tags: Mapping[str, str] | None = None, column_descriptions: Mapping[str, str] | None = None,
+    ) -> TableInfo:  # fmt: skip
+        """Changes what people read of a table of one's own; what is not given stays. `tags` replace all tags."""
+        table = open_own_table(self.workspace, self._address(name))
+        describe_anew(table, description, owner, tags, column_descriptions or {})
+        return describe_table(self.workspace, table.address)
 
     def write_table(
         self, name: str, df: Any, mode: Literal["merge", "overwrite"] = "merge", *,
@@ -159,9 +168,12 @@ class FeatureStore:
         return find_tables(self.workspace, projects, text, tags, owner)
 
     def add_columns(self, name: str, schema: Mapping[str, Any]) -> TableInfo:
-        """Adds columns to a table of one's own; they are null in its rows."""
+        """Adds columns to a table of one's own; they are null in its rows.
+
+        Raises TableError for a name that a column of another type has, or had: its old values are kept.
+        """
         address = self._address(name)
-        add_columns(open_own_table(self.workspace, address), parse_schema(schema))
+        add_columns(self.workspace, open_own_table(self.workspace, address), parse_schema(schema))
         return describe_table(self.workspace, address)
 
     def drop_columns(self, name: str, columns: Sequence[str], *, force: bool = False) -> TableInfo:

@@ -10,8 +10,9 @@ from penstock.errors import TableError
 from penstock.features.entities import LABEL
 from penstock.features.point_in_time import PREDICTION_TIME
 from penstock.features.training_content import Content
-from penstock.lakehouse.records import CommitRecord
+from penstock.lakehouse.records import CommitRecord, latest_commit
 from penstock.lakehouse.system_tables import SystemTable
+from penstock.lakehouse.table_properties import is_made_by_client
 from penstock.spec.common import Duration, Spec
 from penstock.spec.loading import LoadedProject
 from penstock.spec.modules import module_texts
@@ -101,6 +102,18 @@ def content_digest(project: LoadedProject, definition: Definition) -> str:
     code = [module_texts(project, spec.function) for spec in definition.on_demand.values()]
     text = json.dumps([definition.digest, code], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def training_set_path(workspace: Workspace, table: str) -> str:
+    """Where a training set is written. Raises TableError where a table lies there that is none."""
+    path = workspace.addresses.writable(table)
+    is_other = workspace.addresses.find(table) == path and latest_commit(path) is None
+    if is_other or is_made_by_client(path):
+        raise TableError(
+            f"{table} ({path}) is no training set, and would be overwritten by one: give the training set or the model "
+            "another name, or drop that table (drop_table)"
+        )
+    return path
 
 
 def new_training_set(

@@ -33,6 +33,7 @@ from penstock.features.training_records import (
     content_digest,
     find_training_set,
     new_training_set,
+    training_set_path,
     write_record,
 )
 from penstock.lakehouse.addresses import Address
@@ -82,6 +83,7 @@ def training_set_of(
     """
     title = name or "given"
     check_name(workspace, Address(project, f"{title}_training_set"))
+    training_set_path(workspace, f"{project}.{title}_training_set")
     rows, warnings = check_entities(entities, timestamp_key, label, f"{project}.{title}")
     moment = now() if as_of is None else parse_as_of(as_of)
     kept = f"{project}._entities_{title}"
@@ -108,7 +110,7 @@ def rebuild_training_set(workspace: Workspace, project: str, identifier: str) ->
     made, definition = found
     inputs = _open_inputs(workspace, project, definition, made.inputs)
     _require_versions(identifier, inputs)
-    path = workspace.addresses.writable(f"{made.table}_rebuilt")
+    path = training_set_path(workspace, f"{made.table}_rebuilt")
     commit = _commit(workspace, project, definition, inputs, parse_as_of(made.as_of))
     content = _write(workspace, project, path, definition, inputs, commit)
     if content.hash != made.hash:
@@ -147,7 +149,7 @@ def _build(
     warnings: list[str],
 ) -> TrainingSet:  # fmt: skip
     project, _, short = table.partition(".")
-    path = workspace.addresses.writable(table)
+    path = training_set_path(workspace, table)
     commit = _commit(workspace, project, definition, inputs, as_of)
     last = latest_commit(path)
     if last is not None and _is_same(last[1], commit):

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.clock import to_text
 from penstock.errors import ServiceError, TableError
+from penstock.features.histories import history_path
 from penstock.features.inputs import quote
-from penstock.features.known import KNOWN_AT, KNOWN_UNTIL, history_name
+from penstock.features.known import KNOWN_AT, KNOWN_UNTIL
 from penstock.features.own_tables import (
     OwnTable,
     TableDefinition,
@@ -237,8 +238,7 @@ def _keep_old(workspace: Workspace, table: OwnTable, old: "pa.Table", as_of: dat
 
     from penstock.lakehouse.small_tables import create_if_missing, upsert
 
-    address = Address(table.address.project, history_name(table.address.table))
-    path = workspace.addresses.writable(address)
+    path = history_path(workspace, table.address)
     keys = [*table.definition.key_columns, KNOWN_AT]
     until = Column(type=ColumnType.TIMESTAMP, description="until when these values were known, UTC")
     create_if_missing(

@@ -6,6 +6,7 @@ from typing import Any
 
 from penstock.errors import PenstockError
 from penstock.features.column_sources import table_columns
+from penstock.features.known import history_name
 from penstock.features.table_info import declaration
 from penstock.lakehouse.addresses import Address, full_name
 from penstock.lakehouse.records import CommitRecord, latest_record
@@ -105,7 +106,8 @@ def _add_tables(builder: _Builder, project: LoadedProject) -> None:
     workspace, spec = builder.workspace, project.spec
     existing = workspace.addresses.tables(project.name)
     for name in dict.fromkeys([*spec.sources, *spec.feature_tables, *existing]):
-        if name.startswith("_") or name.endswith("_history") or name in set(SYSTEM_TABLES):
+        is_old_versions = name.endswith(history_name("")) and name not in {**spec.sources, **spec.feature_tables}
+        if name.startswith("_") or is_old_versions or name in set(SYSTEM_TABLES):
             continue
         _add_table(builder, project, name, existing.get(name))
 

@@ -5,6 +5,7 @@ from datetime import datetime
 
 from penstock.clock import now
 from penstock.errors import TableError
+from penstock.features.histories import find_history, is_history
 from penstock.features.known import history_name
 from penstock.features.own_tables import is_kept_by_penstock
 from penstock.features.table_info import declaration, table_names
@@ -41,8 +42,10 @@ def drop_table(
     require_unneeded(workspace, address, (), force, str(address))
     stored = DeltaTable(path)
     version, rows = stored.version(), stored.count()
-    names = [address.table, history_name(address.table)]
-    paths = {name: workspace.addresses.writable(Address(address.project, name)) for name in names}
+    paths = {address.table: path}
+    history = workspace.addresses.writable(Address(address.project, history_name(address.table)))
+    if find_history(workspace, address) == history:
+        paths[history_name(address.table)] = history
     remove_folder(workspace.addresses.writable(Address(address.project, f"_staging_{address.table}")))
     if not keep_files:
         for place in paths.values():
@@ -80,7 +83,8 @@ def _check_free(workspace: Workspace, address: Address) -> None:
         raise TableError(
             f"{address} is a table that Penstock keeps itself: it stays as long as the project and its models"
         )
-    if address.table.startswith("_") or address.table.endswith(history_name("")):
+    path = workspace.addresses.find(address)
+    if address.table.startswith("_") or (path is not None and is_history(path)):
         raise TableError(f"{address} belongs to another table: drop that one, it goes along")
 
 

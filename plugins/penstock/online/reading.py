@@ -55,7 +55,7 @@ class OnlineFeatures:
 
         That is with `at` as the prediction time: max_age applies, and a missing feature is the lookup's default or
         null. An entry has, for each primary key of a lookup's table, the column that the lookup names; where it names
-        an expression, the primary key itself.
+        an expression, the primary key itself. A key that is null finds no row, as in a training set.
 
         Raises what `rows` does, and TableError for a lookup with an offset: only newest rows are online.
         """
@@ -67,16 +67,20 @@ class OnlineFeatures:
             asked.append([])
             for lookup in lookups:
                 key = {name: _key_value(lookup, name, text, entry) for name, text in lookup.keys.items()}
-                wanted[lookup.table].setdefault(tuple(sorted(key.items())), key)
-                asked[-1].append(tuple(sorted(key.items())))
+                identity = tuple(sorted(key.items()))
+                if not any(map(_is_null, key.values())):
+                    wanted[lookup.table].setdefault(identity, key)
+                asked[-1].append(identity)
         found = self._read({table: list(by_key.values()) for table, by_key in wanted.items()}, at)
-        by_key = {table: dict(zip(wanted[table], about.rows, strict=True)) for table, about in found.items()}
+        rows = {table: dict(zip(wanted[table], about.rows, strict=True)) for table, about in found.items()}
         missing = [_missing(lookup, found[lookup.table]) for lookup in lookups]
         return [
             {
                 lookup.output_name(name): value
                 for lookup, key, default in zip(lookups, entry, missing, strict=True)
-                for name, value in self._chosen(lookup, by_key[lookup.table][key], default, found[lookup.table]).items()
+                for name, value in self._chosen(
+                    lookup, rows[lookup.table].get(key), default, found[lookup.table]
+                ).items()
             }
             for entry in asked
         ]
@@ -207,6 +211,13 @@ def _typed_by_arrow(table: str, name: str, value: Any, kind: ColumnType) -> Any:
             f"the lookup of {table} has the default {value!r} for {name}, which is a {kind}: "
             f"write a value of that type ({error})"
         ) from error
+
+
+def _is_null(value: Any) -> bool:
+    """Whether a key's value is null, in whatever way Python, NumPy and pandas write it."""
+    if value is None or type(value).__name__ == "NAType":  # pandas.NA equals nothing, and says so by an exception
+        return True
+    return isinstance(value, (float, datetime)) and value != value  # NaN, NaT
 
 
 def _key_value(lookup: Lookup, name: str, expression: str, entry: Key) -> Any:

@@ -8,6 +8,9 @@ SYSTEM_TABLES = (
 # <model><suffix> are the tables of a model.
 MODEL_TABLE_SUFFIXES = ("_predictions", "_training_set", "_serving_log")
 
+# <table><suffix> keeps the row versions of a feature table that were corrected or removed.
+HISTORY_SUFFIX = "_history"
+
 # Columns of a training set and of a table of predictions beside keys, features and kept columns.
 TRAINING_SET_COLUMNS = ("prediction_time", "label", "label_known_at")
 PREDICTION_COLUMNS = ("prediction_time", "prediction", "model_version", "as_of", "scored_at", "run")

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from penstock.spec.checks.scope import Scope
 from penstock.spec.faults import Fault, YamlPath, suggestion
 from penstock.spec.graph import find_cycles
-from penstock.spec.names import SYSTEM_TABLES, model_tables
+from penstock.spec.names import HISTORY_SUFFIX, SYSTEM_TABLES, model_tables
 from penstock.spec.project import ColumnType, FeatureTable, Grain, Source
 from penstock.spec.references import parse_table_name
 
@@ -44,6 +44,12 @@ def _names(scope: Scope) -> Iterator[Fault]:
     for path, name, _ in scope.tables:
         if name in taken:
             yield scope.fault(path, f"{name!r} is the name of {taken[name]}", "choose another name")
+        elif name.endswith(HISTORY_SUFFIX):
+            yield scope.fault(
+                path,
+                f"{name!r} ends in {HISTORY_SUFFIX}: such tables keep the old row versions of feature tables",
+                f"choose another name, such as {name.removesuffix(HISTORY_SUFFIX)}_past",
+            )
         if path[0] == "feature_tables" and name in project.sources:
             line = scope.document.line(("sources", name))
             yield scope.fault(
