@@ -18,6 +18,7 @@ from penstock.commands import compliance, online, releases
 from penstock.commands import quarantine as quarantine_commands
 from penstock.commands import suite as suite_commands
 from penstock.commands import tables as table_commands
+from penstock.commands import training_sets as training_set_commands
 from penstock.commands import tuning as tuning_commands
 from penstock.commands import webhook as webhook_commands
 from penstock.commands.lineage import lineage as lineage_command
@@ -232,6 +233,10 @@ app.add_typer(_quarantine, name="quarantine")
 _table = typer.Typer(help="Tables that are no longer wanted.", no_args_is_help=True, callback=lambda: None)
 _table.command()(explains_errors(table_commands.drop))
 app.add_typer(_table, name="table")
+_training_set = typer.Typer(help="Training sets, and how to build one again.", no_args_is_help=True)
+_training_set.command(name="list")(explains_errors(training_set_commands.list_))
+_training_set.command()(explains_errors(training_set_commands.rebuild))
+app.add_typer(_training_set, name="training-set")
 _suite = typer.Typer(help="Suites of expectations.", no_args_is_help=True, callback=lambda: None)
 _suite.command()(explains_errors(suite_commands.propose))
 app.add_typer(_suite, name="suite")

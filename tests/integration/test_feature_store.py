@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
 from penstock.errors import PenstockError, TableError
 from penstock.features import FeatureStore, writing
 from penstock.features.landing import land_source
-from penstock.features.own_tables import parse_schema
+from penstock.features.own_tables import open_own_table, parse_schema
+from penstock.lakehouse.addresses import Address
 from penstock.lakehouse.records import latest_record, record
 from penstock.lakehouse.small_tables import create_if_missing, read_arrow, to_arrow, upsert
 from penstock.online.compare import check_online
@@ -109,6 +111,28 @@ def test_a_merge_adds_new_rows_replaces_known_ones_and_leaves_the_others(store: 
         ("south", pd.Timestamp("2024-01-02", tz="UTC")): 4,
         ("south", pd.Timestamp("2024-01-05", tz="UTC")): 40,
     }
+
+
+def test_a_merge_reads_only_the_files_that_may_have_the_given_keys(store: FeatureStore) -> None:
+    make_ratings(store)
+    later = ["2024-02-01", "2024-02-02"]
+    store.write_table("ratings", ratings(later))
+    path = store.workspace.addresses.readable(f"{PROJECT}.ratings")
+    old = next(file for file in DeltaTable(path).file_uris() if pq.read_table(file)["rated_at"][0].as_py().month == 1)
+    Path(old).rename(f"{old}.aside")  # whoever reads it fails
+    table = open_own_table(store.workspace, Address(PROJECT, "ratings"))
+
+    def stored(days: list[str], mode: writing.WriteMode = writing.WriteMode.MERGE) -> list:
+        rows = writing.check_rows(table.address, table.definition, ratings(days))
+        return writing._read(DeltaTable(path), table, rows, mode)["rated_at"].to_pylist()
+
+    assert stored([later[0], "2024-02-03"]) == [moment(later[0])]
+    for days, mode in ((JANUARY, writing.WriteMode.MERGE), (later, writing.WriteMode.OVERWRITE)):
+        with pytest.raises(FileNotFoundError):
+            stored(days, mode)
+    Path(f"{old}.aside").rename(old)
+    assert store.write_table("ratings", ratings([JANUARY[0], later[1]], visits=[9, 9])).changed == 2
+    assert store.read_table("ratings")["visits"].sort_values().tolist() == [3, 4, 9, 9]
 
 
 def test_a_repeated_write_leaves_the_version_as_it_is(store: FeatureStore) -> None:
@@ -247,6 +271,20 @@ def test_unknown_names_come_with_the_closest_ones(store: FeatureStore) -> None:
         store.read_table("ratings", version=9)
     with pytest.raises(TableError, match="was never filled"):
         store.read_table("turbine_daily")
+
+
+def test_a_version_that_maintenance_removed_is_named_with_those_that_are_left(store: FeatureStore) -> None:
+    make_ratings(store)
+    for visits in ([5, 6], [7, 8], [9, 10]):
+        store.write_table("ratings", ratings(visits=visits), mode="overwrite")
+    table = DeltaTable(store.workspace.addresses.readable(f"{PROJECT}.ratings"))
+    table.vacuum(0, enforce_retention_duration=False, dry_run=False, keep_versions=[2])
+    message = r"ratings@3 cannot be read any more: .* versions 0, 2, 4 to 6\. .* a registered model was trained from"
+    with pytest.raises(TableError, match=message):
+        store.read_table("ratings", version=3)
+    with store.spark() as spark, pytest.raises(TableError, match="ratings@1 cannot be read"):
+        store.read_table("ratings", version=1, spark=spark)
+    assert store.read_table("ratings", version=2)["visits"].sort_values().tolist() == [5, 6]
 
 
 def test_search_finds_declared_tables_and_those_of_ones_own(store: FeatureStore) -> None:

@@ -14,7 +14,9 @@ from pyspark.sql.connect.dataframe import DataFrame
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
+from typer.testing import CliRunner
 
+from penstock.cli import app
 from penstock.errors import NothingToDo, PenstockError, RegistryError, ServiceError, TableError
 from penstock.features import FeatureStore
 from penstock.features import training_set as training_set_module
@@ -335,6 +337,112 @@ def test_lineage_leads_from_a_feature_to_the_model_and_back(
     }
     versions = {(edge.source, edge.target): edge.version for edge in made_from.edges}
     assert versions[(f"{PROJECT}.ratings", training_set.record.table)] == store.get_table("ratings").version
+
+
+def test_recorded_training_sets_are_found_read_and_built_again(
+    store: FeatureStore, training_set: GivenTrainingSet
+) -> None:
+    found = store.training_sets("visits_training_set")
+    assert found == [training_set.record]
+    assert training_set.record.id in {made.id for made in store.training_sets()}
+    again = store.get_training_set(training_set.record.id, exclude_columns=["visit", "engineer_name"])
+    assert again.columns == training_set.columns
+    pd.testing.assert_frame_equal(again.load_df(), training_set.load_df())
+    with store.spark() as spark:
+        assert again.load_df(spark=spark).count() == 60
+    rebuilt = store.rebuild_training_set(training_set.record.id)
+    assert (rebuilt.table, rebuilt.hash) == (f"{PROJECT}.visits_training_set_rebuilt", training_set.record.hash)
+    with pytest.raises(TableError, match="no training set 'visit_training_set@0': write visits_training_set@"):
+        store.get_training_set("visit_training_set@0")
+
+
+def test_the_command_lists_training_sets_and_builds_one_again(
+    store: FeatureStore, training_set: GivenTrainingSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Workspace, "open", lambda *_: store.workspace)
+    identifier = training_set.record.id
+
+    def penstock(*words: str) -> str:
+        done = CliRunner().invoke(app, ["training-set", *words])
+        assert done.exit_code == 0, done.output
+        return done.output
+
+    assert identifier in penstock("list", PROJECT)
+    (row,) = json.loads(penstock("list", PROJECT, "--table", "visits_training_set", "--json"))
+    assert (row["id"], row["rows"]) == (identifier, 60)
+    assert f"60 rows, the same as {identifier} had" in penstock("rebuild", f"{PROJECT}.{identifier}")
+
+
+def test_rows_that_maintenance_removed_can_be_built_again(store: FeatureStore) -> None:
+    def make(rows: int) -> GivenTrainingSet:
+        return store.create_training_set(visits().head(rows), LOOKUPS, timestamp_key="visited_at", name="vacuumed")
+
+    first, _ = make(10), make(20)
+    DeltaTable(first.record.path).vacuum(0, enforce_retention_duration=False, dry_run=False)
+    with pytest.raises(TableError, match="build them again by rebuild_training_set"):
+        store.get_training_set(first.record.id).load_df()
+    assert store.rebuild_training_set(first.record.id).rows == 10
+
+
+ON_DEMAND = {"long": {"function": "models.asking.is_long", "inputs": ["hours", "park_score"], "type": "boolean"}}
+
+
+def test_on_demand_features_are_in_training_sets_models_and_scores(store: FeatureStore) -> None:
+    models = store.workspace.root / "include/projects" / PROJECT / "models"
+    (models / "asking.py").write_text(
+        "def is_long(inputs):\n    return inputs['hours'] + inputs['park_score'].fillna(0) > 20\n"
+    )
+    made = store.create_training_set(
+        visits(), LOOKUPS[:1], label="well", timestamp_key="visited_at", exclude_columns=["visit", "engineer_name"],
+        name="asking", on_demand=ON_DEMAND,
+    )  # fmt: skip
+    rows = made.load_df()
+    expected = rows["hours"] + rows["park_score"].fillna(0) > 20
+    assert 0 < expected.sum() < 60
+    pd.testing.assert_series_equal(rows["long"], expected, check_names=False, check_dtype=False)
+    assert made.columns.features[-1].source == "on demand: models.asking.is_long"
+    recorded = store.get_training_set(made.record.id, exclude_columns=["visit", "engineer_name"])
+    assert (recorded.columns, recorded.on_demand) == (made.columns, made.on_demand)
+    assert store.rebuild_training_set(made.record.id).hash == made.record.hash
+    features, label = made.features_and_label()
+    model = make_pipeline(OneHotEncoder(handle_unknown="ignore"), LogisticRegression())
+    name = f"{MODEL}_asking"
+    version = store.log_model(
+        model.fit(features.fillna({"park_score": -1}), label), made, name, requirements=["scikit-learn"]
+    )
+    client = store.mlflow().MlflowClient()
+    try:
+        scored = store.score_batch(
+            f"{version.name}/{version.version}", visits()[["park", "visited_at", "hours"]], with_features=True
+        )
+    finally:
+        client.delete_registered_model(version.name)
+        client.delete_experiment(client.get_experiment_by_name(version.name).experiment_id)
+    assert scored["long"].astype(bool).tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"inputs": ["hour"]},
+            "its input 'hour' is no column of the entity rows, .*: write hours",
+        ),
+        ({"type": "date"}, "a model sees no date"),
+        ({"type": "number"}, "on-demand feature long: .*type"),
+        ({"function": "models.asking.nothing"}, "nothing"),
+    ],
+)
+def test_an_on_demand_feature_that_cannot_be_is_refused(store: FeatureStore, change: dict, message: str) -> None:
+    with pytest.raises(PenstockError, match=f"(?s){message}"):
+        store.create_training_set(
+            visits(), LOOKUPS[:1], timestamp_key="visited_at", name="wrong",
+            on_demand={"long": {**ON_DEMAND["long"], **change}},
+        )  # fmt: skip
+    with pytest.raises(TableError, match="on-demand feature hours: the rows have that column"):
+        store.create_training_set(
+            visits(), LOOKUPS[:1], timestamp_key="visited_at", name="wrong", on_demand={"hours": ON_DEMAND["long"]}
+        )
 
 
 def test_a_run_that_is_open_gets_the_model(store: FeatureStore, training_set: GivenTrainingSet) -> None:

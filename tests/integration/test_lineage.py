@@ -17,6 +17,7 @@ from penstock.clock import parse_as_of
 from penstock.errors import GateError, PenstockError, TableError
 from penstock.features import FeatureStore
 from penstock.features.definition import create_table, definition_hash
+from penstock.features.known import KNOWN_UNTIL
 from penstock.features.refresh import stage_table
 from penstock.lakehouse.records import CommitRecord, record
 from penstock.lakehouse.small_tables import create_if_missing, fill_missing, to_arrow, upsert
@@ -100,6 +101,8 @@ def write(workspace: Workspace, table: str, inputs: dict[str, int]) -> None:
     spec = workspace.project(PROJECT).spec
     declared = spec.sources.get(table) or spec.feature_tables.get(table)
     columns = dict(declared.columns) if declared else {"train": Column(type=ColumnType.STRING)}
+    if table.endswith("_history"):
+        columns[KNOWN_UNTIL] = Column(type=ColumnType.TIMESTAMP)
     path = workspace.addresses.writable(f"{PROJECT}.{table}")
     create_if_missing(path, columns, keys=["train"], description=table)
     row = {name: "a" if column.type is ColumnType.STRING else None for name, column in columns.items()}

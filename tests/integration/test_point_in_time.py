@@ -378,6 +378,75 @@ def test_repeated_entity_rows_are_kept_and_said(workspace: Workspace) -> None:
     assert made.warnings == ["1 of 2 entity rows repeat another one; each was kept"]
 
 
+def test_entity_rows_may_be_of_arrow_or_spark_or_lie_in_a_table(workspace: Workspace) -> None:
+    draws = np.random.default_rng(7)
+    put(workspace, "parks", feature_rows(draws, 100, {"park": ["a", "b", "c"]}))
+    entities = entity_rows(draws, 200).assign(number=2**60 + 1)
+    entities = pd.concat([entities, entities.tail(2)], ignore_index=True)
+    put(workspace, "asked", entities.assign(_known_at=after(0)), event_time=AT)
+    in_arrow = pa.Table.from_pandas(entities, preserve_index=False)
+    there = in_arrow[AT].cast(pa.timestamp("us", "Asia/Kolkata"))
+    in_arrow = in_arrow.set_column(in_arrow.column_names.index(AT), AT, there)
+    with workspace.spark() as spark:
+        given = {"pandas": entities, "arrow": in_arrow, "spark": spark.createDataFrame(in_arrow), "table": "asked"}
+        made = {
+            kind: training_set_of(workspace, PROJECT, rows, [PARKS], timestamp_key=AT, as_of=AS_OF, name=kind)
+            for kind, rows in given.items()
+        }
+    frames = {kind: read_training_set(one).sort_values("row", ignore_index=True) for kind, one in made.items()}
+    assert {one.hash for one in made.values()} == {made["pandas"].hash}
+    assert frames["spark"].columns.tolist() == [*entities.columns, "value"]
+    for kind, one in made.items():
+        pd.testing.assert_frame_equal(frames[kind], frames["pandas"], check_dtype=False)
+        assert one.warnings == ["2 of 207 entity rows repeat another one; each was kept"]
+    assert set(made["table"].inputs) == {f"{PROJECT}.parks", f"{PROJECT}.asked"}
+    put(workspace, "asked", entities.head(3), event_time=AT)
+    assert rebuild_training_set(workspace, PROJECT, made["table"].id).hash == made["table"].hash
+    assert rebuild_training_set(workspace, PROJECT, made["spark"].id).hash == made["spark"].hash
+
+
+def test_a_table_is_joined_with_itself_at_one_version(workspace: Workspace) -> None:
+    rows = pd.DataFrame({"park": ["a", "a"], "event_time": [after(0), after(2)], "value": [1.0, 2.0]})
+    put(workspace, "parks", rows)
+    before = PARKS.model_copy(update={"rename": {"value": "before"}, "offset": timedelta(hours=1)})
+    made = training_set_of(workspace, PROJECT, "parks", [before], timestamp_key="event_time", as_of=AS_OF)
+    assert read_training_set(made)["before"].fillna(0).tolist() == [0, 1]
+    assert list(made.inputs) == [f"{PROJECT}.parks"]
+
+
+BAD_ELSEWHERE: dict[str, tuple[str, str]] = {
+    "no timestamps": ("SELECT 1 AS n", "no timestamp column asked_at"),
+    "a null": (
+        "SELECT timestamp '2024-03-02' AS asked_at UNION ALL SELECT NULL",
+        "1 of 2 entity rows have no asked_at",
+    ),
+    "no zone": (
+        "SELECT nullif(timestamp_ntz '2024-03-02', current_date()) AS asked_at",
+        "have no time zone",
+    ),
+    "texts": ("SELECT '2024-03-02' AS asked_at", "asked_at is of the type string, no timestamp"),
+    "no rows": ("SELECT timestamp '2024-03-02' AS asked_at WHERE false", "there is no entity row"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_ELSEWHERE)
+def test_rows_of_arrow_spark_and_tables_are_checked_like_those_of_pandas(workspace: Workspace, case: str) -> None:
+    query, message = BAD_ELSEWHERE[case]
+    put(workspace, "parks", pd.DataFrame({"park": ["a"], "event_time": [after(0)], "value": [1.0]}))
+    with workspace.spark() as spark:
+        in_spark = spark.sql(query)
+        write_deltalake(workspace.addresses.writable(f"{PROJECT}.asked"), in_spark.toArrow())
+        for rows in (in_spark, in_spark.toArrow(), "asked"):
+            with pytest.raises(TableError, match=message):
+                training_set_of(workspace, PROJECT, rows, [PARKS], timestamp_key=AT, as_of=AS_OF)
+
+
+def test_what_can_be_no_entity_rows_is_refused(workspace: Workspace) -> None:
+    for rows, message in (([{"park": "a"}], "not list"), ("nowhere", "wind_parks.nowhere does not exist")):
+        with pytest.raises(TableError, match=message):
+            training_set_of(workspace, PROJECT, rows, [], timestamp_key=AT, as_of=AS_OF)  # type: ignore[arg-type]
+
+
 BAD_ENTITIES: dict[str, tuple[Callable[[pd.DataFrame], pd.DataFrame], str]] = {
     "no timestamps": (lambda frame: frame.drop(columns=AT), "no timestamp column asked_at"),
     "a null": (lambda frame: frame.assign(**{AT: [after(1), None]}), "1 of 2 entity rows have no asked_at"),

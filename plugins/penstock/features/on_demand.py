@@ -9,16 +9,17 @@ The function always gets numbers and booleans as float64 (NaN for null), timesta
 """
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from penstock.errors import TableError
 from penstock.features.spark_types import plain_strings
+from penstock.spec.faults import suggestion
 from penstock.spec.functions import load_function
 from penstock.spec.loading import LoadedProject
-from penstock.spec.project import OnDemand
+from penstock.spec.project import ColumnType, OnDemand
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,6 +51,27 @@ def load(project: LoadedProject, specs: Mapping[str, OnDemand]) -> list[OnDemand
         )
         for name, spec in specs.items()
     ]  # fmt: skip
+
+
+def check_inputs(where: str, specs: Mapping[str, OnDemand], columns: Sequence[str], looked_up: Sequence[str]) -> None:
+    """Raises TableError for a feature whose name is taken, whose type no model sees, or whose input is not there.
+
+    columns: those of the entity rows; looked_up: the features of the lookups, by their output names.
+    """
+    known = [*columns, *looked_up]
+    for name, spec in specs.items():
+        if name in known or name.startswith("_"):
+            raise TableError(f"{where}: on-demand feature {name}: the rows have that column; give it another name")
+        if spec.type in (ColumnType.DATE, ColumnType.TIMESTAMP):
+            raise TableError(
+                f"{where}: on-demand feature {name}: a model sees no {spec.type}; turn it into a number, such as days"
+            )
+        for column in spec.inputs:
+            if column not in known:
+                raise TableError(
+                    f"{where}: on-demand feature {name}: its input {column!r} is no column of the entity rows, and "
+                    f"no looked-up feature: {suggestion(column, known, 'columns')}"
+                )
 
 
 def apply(frame: "pd.DataFrame", features: list[OnDemandFeature]) -> "pd.DataFrame":

@@ -9,6 +9,7 @@ from penstock.features.inputs import quote, sql_moment
 from penstock.features.known import KNOWN_AT, KNOWN_UNTIL
 from penstock.features.table_info import TableInfo
 from penstock.lakehouse.addresses import Address
+from penstock.lakehouse.old_versions import is_readable, readable_versions
 from penstock.spec.faults import suggestion
 from penstock.workspace import Workspace
 
@@ -63,11 +64,17 @@ def read_spark(
 
 
 def check_version(info: TableInfo, version: int | None) -> str:
-    """The table's path. Raises TableError where it was never filled, or has no such version."""
+    """The table's path. Raises TableError where it was never filled, or has no such version (any more)."""
     if info.path is None or info.version is None:
         raise TableError(f"{info.name} is declared, but was never filled: run its pipeline first")
     if version is not None and not 0 <= version <= info.version:
         raise TableError(f"{info.name} has no version {version}: its newest is {info.version}")
+    if version not in (None, info.version) and not is_readable(info.path, int(version or 0)):
+        raise TableError(
+            f"{info.name}@{version} cannot be read any more: maintenance removed its files. There are versions "
+            f"{readable_versions(info.path, info.version)}. Kept are those within the environment's "
+            "maintenance.retention, and those that a registered model was trained from"
+        )
     return info.path
 
 

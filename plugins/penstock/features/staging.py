@@ -106,7 +106,12 @@ def _sweep(folder: str, before: datetime) -> None:
 
     system, inner = _open(folder)
     for found in system.get_file_info(FileSelector(inner, allow_not_found=True)):
-        if found.type == FileType.Directory and found.mtime is not None and found.mtime < before:
+        if found.type != FileType.Directory:
+            continue
+        # folders of an object store have no time: their newest file says when they were written
+        within = system.get_file_info(FileSelector(found.path, recursive=True))
+        times = [info.mtime for info in (found, *within) if info.mtime is not None]
+        if times and max(times) < before:
             system.delete_dir(found.path)
 
 

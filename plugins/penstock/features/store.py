@@ -35,9 +35,11 @@ if TYPE_CHECKING:
     import pandas as pd
     from pyspark.sql.connect.session import SparkSession
 
+    from penstock.features.kept_entities import Entities
+    from penstock.features.training_records import TrainingSet
     from penstock.lineage.graph import Graph
     from penstock.online.publish import PublishedTable
-    from penstock.spec.project import Lookup
+    from penstock.spec.project import Lookup, OnDemand
     from penstock.training.given import GivenTrainingSet
     from penstock.training.register import RegisteredVersion
 
@@ -201,29 +203,61 @@ class FeatureStore:
         drop_table(self.workspace, self._address(name), keep_files=keep_files, force=force)
 
     def create_training_set(
-        self, df: "pd.DataFrame", lookups: "Sequence[Lookup | Mapping[str, Any]]", *, timestamp_key: str,
+        self, df: "Entities", lookups: "Sequence[Lookup | Mapping[str, Any]]", *, timestamp_key: str,
         label: str | None = None, exclude_columns: Sequence[str] = (), as_known: bool = False,
         as_of: datetime | str | None = None, name: str | None = None,
+        on_demand: "Mapping[str, OnDemand | Mapping[str, Any]] | None" = None,
     ) -> "GivenTrainingSet":  # fmt: skip
         """The rows of `df` with features as of each row's time, stored as `<name>_training_set` with its record.
 
+        :param df: a pandas or Spark DataFrame, an Arrow table, or the name of a table, whose newest version is read;
+            rows of Spark and of a table stay there.
         :param lookups: `{"table": …, "keys": …, "features": […], "rename": {…}, "max_age": "3d"}`, or Lookups. `keys`
             maps each primary key to an expression over `df`, its own name by default; all features by default.
         :param timestamp_key: the column that says when each prediction is asked for, with a time zone.
         :param exclude_columns: columns that identify a row, but are no features.
         :param as_known: the values as they were known at each time, later corrections left out.
         :param as_of: feature rows after it do not count; the replay clock, or now.
+        :param on_demand: features that functions of the project compute from columns of `df` and looked-up features:
+            `{"part_of_day": {"function": "models.on_demand.part_of_day", "inputs": ["hour"], "type": "string"}}`.
         """
         from penstock.features.training_set import training_set_of
-        from penstock.training.given import GivenTrainingSet, parse_lookups
+        from penstock.training.given import GivenTrainingSet, parse_lookups, parse_on_demand
 
         project = self._own_project("create_training_set")
-        chosen = parse_lookups(lookups, self.get_table)
+        chosen, computed = parse_lookups(lookups, self.get_table), parse_on_demand(on_demand or {})
         made = training_set_of(
             self.workspace, project, df, chosen, timestamp_key=timestamp_key, label=label, as_known=as_known,
-            as_of=self._moment(as_of), name=name,
+            as_of=self._moment(as_of), name=name, on_demand_features=computed,
         )  # fmt: skip
-        return GivenTrainingSet(self.workspace, project, made, chosen, tuple(exclude_columns))
+        return GivenTrainingSet(self.workspace, project, made, chosen, tuple(exclude_columns), computed)
+
+    def training_sets(self, table: str | None = None) -> "list[TrainingSet]":
+        """The recorded training sets of the project, oldest first; of one `<name>_training_set` where it is named."""
+        from penstock.features.training_records import list_training_sets
+
+        return list_training_sets(self.workspace, self._own_project("training_sets"), table)
+
+    def get_training_set(self, identifier: str, *, exclude_columns: Sequence[str] = ()) -> "GivenTrainingSet":
+        """A recorded training set by its id, such as `late_arrival_training_set@3`, to read and to fit a model on.
+
+        :param exclude_columns: columns of given entity rows that are no features; of a declared model's they are known.
+
+        Raises TableError, with the closest ids, where there is none.
+        """
+        from penstock.training.given import recorded_training_set
+
+        project = self._own_project("get_training_set")
+        return recorded_training_set(self.workspace, project, identifier, exclude_columns)
+
+    def rebuild_training_set(self, identifier: str) -> "TrainingSet":
+        """Builds a recorded training set again from the table versions that it was made from, as `<table>_rebuilt`.
+
+        Raises TableError where such a version is no longer there, and where the rows are not those recorded.
+        """
+        from penstock.features.training_set import rebuild_training_set
+
+        return rebuild_training_set(self.workspace, self._own_project("rebuild_training_set"), identifier)
 
     def log_model(
         self, model: Any, training_set: "GivenTrainingSet", name: str, *, flavor: str = "sklearn",

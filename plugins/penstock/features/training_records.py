@@ -4,6 +4,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
+from typing import Any
 
 from penstock.clock import now, to_text
 from penstock.errors import TableError
@@ -14,6 +15,7 @@ from penstock.lakehouse.records import CommitRecord, latest_commit
 from penstock.lakehouse.system_tables import SystemTable
 from penstock.lakehouse.table_properties import is_made_by_client
 from penstock.spec.common import Duration, Spec
+from penstock.spec.faults import suggestion
 from penstock.spec.loading import LoadedProject
 from penstock.spec.modules import module_texts
 from penstock.spec.project import Entity, Label, Lookup, Model, OnDemand
@@ -49,11 +51,15 @@ class TrainingSet:
 
 
 class GivenEntities(Spec):
-    """Entity rows that came as a DataFrame, kept in a table: its address, and the columns of times and labels."""
+    """Entity rows that were given, as a table: its address, and the columns of times and labels.
+
+    columns: those of its columns that are the entity rows'; None for all.
+    """
 
     table: str
     timestamp_key: str
     label: str | None = None
+    columns: list[str] | None = None
 
 
 class Definition(Spec):
@@ -174,13 +180,33 @@ def find_training_set(workspace: Workspace, project: str, identifier: str) -> tu
 
     path = workspace.addresses.find(_records(project))
     rows = read_arrow(path, filters=[("id", "=", identifier)]).to_pylist() if path else []
-    if not rows:
-        return None
-    row = rows[0]
+    return _of_row(workspace, rows[0]) if rows else None
+
+
+def require_training_set(workspace: Workspace, project: str, identifier: str) -> tuple[TrainingSet, Definition]:
+    """As `find_training_set`. Raises TableError for an unknown id, with the closest ones."""
+    found = find_training_set(workspace, project, identifier)
+    if found is None:
+        known = [made.id for made in list_training_sets(workspace, project)]
+        hint = suggestion(identifier, known, "training sets")
+        raise TableError(f"{project}.training_sets has no training set {identifier!r}: {hint}")
+    return found
+
+
+def list_training_sets(workspace: Workspace, project: str, table: str | None = None) -> list[TrainingSet]:
+    """The recorded training sets of a project (or of one `<name>_training_set`), in the order that they were made."""
+    from penstock.lakehouse.small_tables import read_arrow
+
+    path = workspace.addresses.find(_records(project))
+    rows = read_arrow(path).sort_by("created_at").to_pylist() if path else []
+    return [_of_row(workspace, row)[0] for row in rows if table in (None, row["table"].partition(".")[2])]
+
+
+def _of_row(workspace: Workspace, row: dict[str, Any]) -> tuple[TrainingSet, Definition]:
     definition = Definition.model_validate_json(row["definition"])
     return (
         TrainingSet(
-            table=row["table"], version=row["version"], path=workspace.addresses.readable(row["table"]),
+            table=row["table"], version=row["version"], path=workspace.addresses.expected(row["table"]),
             as_of=to_text(row["as_of"]), inputs=json.loads(row["inputs"]), rows=row["rows"],
             first_prediction_time=to_text(row["first_prediction_time"]),
             last_prediction_time=to_text(row["last_prediction_time"]), label_mean=row["label_mean"],

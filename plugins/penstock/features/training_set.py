@@ -21,8 +21,8 @@ from penstock.features.entities import (
     known_labels,
 )
 from penstock.features.first_fills import first_fill_warnings
-from penstock.features.given_entities import check_entities
 from penstock.features.inputs import InputTable, open_input, open_lookups, quote, unused_rows
+from penstock.features.kept_entities import keep_entities
 from penstock.features.own_tables import check_name
 from penstock.features.point_in_time import PREDICTION_TIME, join_features
 from penstock.features.training_content import Content, superseded_warnings, write_observed
@@ -33,19 +33,22 @@ from penstock.features.training_records import (
     content_digest,
     find_training_set,
     new_training_set,
+    require_training_set,
     training_set_path,
     write_record,
 )
 from penstock.lakehouse.addresses import Address
+from penstock.lakehouse.old_versions import is_readable
 from penstock.lakehouse.records import CommitRecord, latest_commit, record, version_of
 from penstock.spec.project import Lookup, OnDemand
 from penstock.workspace import Workspace
 
 if TYPE_CHECKING:
     import pandas as pd
-    import pyarrow as pa
     from pyspark.sql.connect.dataframe import DataFrame
     from pyspark.sql.connect.session import SparkSession
+
+    from penstock.features.kept_entities import Entities
 
 __all__ = ["LABEL", "LABEL_KNOWN_AT", "TrainingSet"]
 
@@ -68,15 +71,16 @@ def build_training_set(
 
 
 def training_set_of(
-    workspace: Workspace, project: str, entities: "pd.DataFrame", lookups: Sequence[Lookup], *, timestamp_key: str,
+    workspace: Workspace, project: str, entities: "Entities", lookups: Sequence[Lookup], *, timestamp_key: str,
     label: str | None = None, as_known: bool = False, as_of: datetime | None = None, name: str | None = None,
+    on_demand_features: dict[str, OnDemand] | None = None,
 ) -> TrainingSet:  # fmt: skip
     """The training set of entity rows that are given, as the Delta table `<name>_training_set`.
 
-    Its rows are those of `entities`, each once, duplicates too (`warnings` says how many); its columns those of
-    `entities` and the features. timestamp_key: the column that says when each prediction is asked for, with a
-    time zone. as_of: feature rows after it do not count; now by default. The entity rows are kept in the table
-    `_entities_<name>`.
+    Its rows are those of `entities` (a DataFrame of pandas or Spark, an Arrow table, or the name of a table), each
+    once, duplicates too (`warnings` says how many); its columns those of `entities` and the features. timestamp_key:
+    the column that says when each prediction is asked for, with a time zone. as_of: feature rows after it do not count;
+    now by default. Rows that do not lie in a table are kept in `_entities_<name>`.
 
     Raises TableError for entity rows that cannot be used, for unknown tables, columns and keys, for a name that is
     taken (a declared model's), and where no lookup finds a value for any row.
@@ -84,17 +88,18 @@ def training_set_of(
     title = name or "given"
     check_name(workspace, Address(project, f"{title}_training_set"))
     training_set_path(workspace, f"{project}.{title}_training_set")
-    rows, warnings = check_entities(entities, timestamp_key, label, f"{project}.{title}")
     moment = now() if as_of is None else parse_as_of(as_of)
-    kept = f"{project}._entities_{title}"
-    given = GivenEntities(table=kept, timestamp_key=timestamp_key, label=label)
-    definition = Definition(given=given, lookups=list(lookups), as_known=as_known)
-    inputs = open_lookups(workspace, project, definition.lookups, definition.as_known)
-    path = workspace.addresses.writable(kept)
+    inputs = open_lookups(workspace, project, lookups, as_known)
     commit = _marked(record(moment, run=workspace.lineage.run))
-    _keep_entities(path, rows, commit, kept)
-    inputs[kept] = InputTable(kept, kept, path, timestamp_key, version_of(path, commit))
-    return _build(workspace, f"{project}.{title}_training_set", definition, inputs, moment, warnings)
+    kept = keep_entities(workspace, project, title, entities, timestamp_key, label, inputs, commit)
+    computed = on_demand_features or {}
+    looked_up = [lookup.output_name(feature) for lookup in lookups for feature in lookup.features]
+    on_demand.check_inputs(f"{project}.{title}", computed, kept.columns, looked_up)
+    columns = kept.columns if isinstance(entities, str) else None
+    given = GivenEntities(table=kept.table.name, timestamp_key=timestamp_key, label=label, columns=columns)
+    definition = Definition(given=given, lookups=list(lookups), on_demand=computed, as_known=as_known)
+    inputs[kept.table.name] = kept.table
+    return _build(workspace, f"{project}.{title}_training_set", definition, inputs, moment, kept.warnings)
 
 
 def rebuild_training_set(workspace: Workspace, project: str, identifier: str) -> TrainingSet:
@@ -104,10 +109,7 @@ def rebuild_training_set(workspace: Workspace, project: str, identifier: str) ->
     `<table>_rebuilt`. Raises TableError for an unknown id, for table versions that are no longer there, and
     where the rows differ from those recorded.
     """
-    found = find_training_set(workspace, project, identifier)
-    if found is None:
-        raise TableError(f"{project}.training_sets has no training set {identifier!r}")
-    made, definition = found
+    made, definition = require_training_set(workspace, project, identifier)
     inputs = _open_inputs(workspace, project, definition, made.inputs)
     _require_versions(identifier, inputs)
     path = training_set_path(workspace, f"{made.table}_rebuilt")
@@ -123,25 +125,12 @@ def rebuild_training_set(workspace: Workspace, project: str, identifier: str) ->
 
 def _require_versions(identifier: str, inputs: dict[str, InputTable]) -> None:
     """Raises TableError where VACUUM or a clean-up of the log removed what a recorded version needs."""
-    from pathlib import Path
-
-    from deltalake import DeltaTable
-    from deltalake.exceptions import DeltaError
-
     for table in inputs.values():
-        try:
-            files = DeltaTable(table.path, version=table.version).file_uris()
-        except DeltaError as error:
-            raise TableError(_gone(identifier, table)) from error
-        if "://" not in table.path and not all(Path(file).exists() for file in files):
-            raise TableError(_gone(identifier, table))
-
-
-def _gone(identifier: str, table: InputTable) -> str:
-    return (
-        f"{identifier} cannot be built again: {table.address}@{table.version}, from which it was made, was removed "
-        "(VACUUM). Versions that a registered model needs are kept by the maintenance pipeline"
-    )
+        if not is_readable(table.path, table.version):
+            raise TableError(
+                f"{identifier} cannot be built again: {table.address}@{table.version}, from which it was made, was "
+                "removed (VACUUM). Versions that a registered model needs are kept by the maintenance pipeline"
+            )
 
 
 def _build(
@@ -205,24 +194,24 @@ def _is_same(last: CommitRecord, commit: CommitRecord) -> bool:
     return (last.as_of, last.inputs, last.definition) == (commit.as_of, commit.inputs, commit.definition)
 
 
-def _keep_entities(path: str, rows: "pa.Table", commit: CommitRecord, where: str) -> None:
-    from deltalake import CommitProperties, write_deltalake
-    from deltalake.exceptions import DeltaError
-
-    try:
-        write_deltalake(
-            path, rows, mode="overwrite", schema_mode="overwrite",
-            commit_properties=CommitProperties(custom_metadata={"userMetadata": commit.to_json()}),
-        )  # fmt: skip
-    except DeltaError as error:
-        raise TableError(f"{where}: the entity rows cannot be kept as a table: {error}") from error
-
-
 def read_training_set(training_set: TrainingSet) -> "pd.DataFrame":
-    """The rows of a training set, sorted by prediction time and the columns before it."""
+    """The rows of a training set, sorted by prediction time and the columns before it.
+
+    Raises TableError where maintenance removed them.
+    """
     from penstock.lakehouse.small_tables import read
 
+    require_rows(training_set)
     return in_order(read(training_set.path, version=training_set.version), training_set.timestamp_key)
+
+
+def require_rows(training_set: TrainingSet) -> None:
+    """Raises TableError where the rows of a recorded training set are no longer there."""
+    if not is_readable(training_set.path, training_set.version):
+        raise TableError(
+            f"the rows of {training_set.id} were removed by maintenance, or with their table: build them again by "
+            "rebuild_training_set"
+        )
 
 
 def labelled_rows(
@@ -285,7 +274,7 @@ def _rows(
     if definition.given is not None:
         kept = inputs[definition.given.table]
         entities = spark.read.format("delta").option("versionAsOf", kept.version).load(kept.path)
-        own, counts = list(entities.columns), []
+        own, counts = definition.given.columns or list(entities.columns), []
     else:
         entities, own = _labelled(spark, definition, inputs, as_of, after)
         counts = [ENTITY_VERSIONS, LABEL_VERSIONS]

@@ -23,6 +23,7 @@ from penstock.features.own_tables import (
     require_columns,
     stored_columns,
 )
+from penstock.features.rows_here import MappedTable
 from penstock.lakehouse.addresses import Address
 from penstock.lakehouse.records import CommitRecord, latest_record, record
 from penstock.spec.project import Column, ColumnType
@@ -151,7 +152,7 @@ def _try(
     from deltalake.exceptions import CommitFailedError
 
     stored = DeltaTable(table.path)
-    there = _read(stored, table)
+    there = _read(stored, table, rows, mode)
     plan = _plan(table, rows, there, mode, as_of, last)
     if plan.is_empty:
         return WrittenTable(str(table.address), stored.version(), 0, 0, 0, to_text(as_of))
@@ -180,10 +181,28 @@ class _Plan:
         return not (self.added or self.changed or len(self.old))
 
 
-def _read(stored: Any, table: OwnTable) -> "pa.Table":
-    from penstock.lakehouse.small_tables import read_arrow
+def _read(stored: Any, table: OwnTable, rows: "pa.Table", mode: WriteMode) -> "pa.Table":
+    """The stored rows that a write is held against: those of the given keys, and for an overwrite all.
 
-    return read_arrow(table.path, version=stored.version(), columns=list(stored_columns(table.definition)))
+    Files that have none of the keys by the log's statistics are not read; of the others, one after the other, only
+    these rows stay.
+    """
+    import pyarrow as pa
+
+    from penstock.lakehouse.small_tables import read_arrow, read_parts
+
+    columns, keys = list(stored_columns(table.definition)), table.definition.key_columns
+    if mode is WriteMode.OVERWRITE:
+        return read_arrow(table.path, version=stored.version(), columns=columns)
+    wanted = rows.select(keys)
+
+    def of_keys(part: "pa.Table") -> "pa.Table":
+        return part.join(wanted, keys, join_type="left semi")
+
+    mapped = MappedTable.of(table.path, stored, "stored", {key: quote(key) for key in keys})
+    if mapped is None:
+        return pa.concat_tables(map(of_keys, read_parts(table.path, stored.version(), columns)))
+    return mapped.files.read(columns, mapped.files_of(wanted), of_keys)
 
 
 def _plan(

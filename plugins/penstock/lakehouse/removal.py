@@ -20,15 +20,22 @@ def remove_folder(path: str) -> None:
 
 
 def set_aside(path: str, target: str) -> bool:
-    """Moves a folder, whose parent is made; False where there is none."""
-    from pyarrow.fs import FileType
+    """Moves a folder, whose parent is made; False where there is none.
+
+    In an object store, which moves no folders, it is copied and then removed: killed in between, it is there still.
+    """
+    from pyarrow.fs import FileType, copy_files
 
     system, inner = _open(path)
     if system.get_file_info(inner).type != FileType.Directory:
         return False
     _, place = _open(target)
     system.create_dir(place.rpartition("/")[0], recursive=True)
-    system.move(inner, place)
+    if "://" in path:
+        copy_files(inner, place, source_filesystem=system, destination_filesystem=system)
+        remove_folder(path)
+    else:
+        system.move(inner, place)
     return True
 
 

@@ -42,10 +42,9 @@ def drop_table(
     require_unneeded(workspace, address, (), force, str(address))
     stored = DeltaTable(path)
     version, rows = stored.version(), stored.count()
-    paths = {address.table: path}
     history = workspace.addresses.writable(Address(address.project, history_name(address.table)))
-    if find_history(workspace, address) == history:
-        paths[history_name(address.table)] = history
+    found = {history_name(address.table): history} if find_history(workspace, address) == history else {}
+    paths = {**found, address.table: path}  # the table goes last: what is killed in between is dropped by a repeat
     remove_folder(workspace.addresses.writable(Address(address.project, f"_staging_{address.table}")))
     if not keep_files:
         for place in paths.values():

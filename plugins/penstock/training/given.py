@@ -6,18 +6,20 @@ keys, and its lineage is known.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import penstock
 from penstock.errors import TableError
-from penstock.features.training_set import TrainingSet, read_training_set
+from penstock.features.entities import LABEL_KNOWN_AT
+from penstock.features.training_records import require_training_set
+from penstock.features.training_set import TrainingSet, read_training_set, require_rows
 from penstock.lakehouse.records import code_version
 from penstock.spec.faults import suggestion
-from penstock.spec.project import Lookup, Task, Training
+from penstock.spec.project import Lookup, OnDemand, Task, Training
 from penstock.training.errors import TrainingError
-from penstock.training.feature_columns import ENTITY, FeatureColumns, columns_of_frame
+from penstock.training.feature_columns import ENTITY, ON_DEMAND, FeatureColumns, columns_of_frame
 from penstock.training.feature_spec import spec_values
 from penstock.training.model_files import EXAMPLE_ROWS, ModelParts, log_native_model
 from penstock.training.origins import NOT_IN_GIT, uncommitted_tag
@@ -29,13 +31,15 @@ from penstock.workspace import Workspace
 if TYPE_CHECKING:
     import pandas as pd
     from mlflow import MlflowClient
+    from pyspark.sql.connect.session import SparkSession
 
 
 @dataclass(frozen=True)
 class GivenTrainingSet:
     """Entity rows with their features, stored as `record.table`@`record.version`.
 
-    keys: columns of the entity rows that only identify them, so that no model sees them.
+    keys: columns of the entity rows that only identify them, so that no model sees them. on_demand: features that
+    the project's functions compute, by name.
     """
 
     workspace: Workspace
@@ -43,10 +47,17 @@ class GivenTrainingSet:
     record: TrainingSet
     lookups: tuple[Lookup, ...]
     keys: tuple[str, ...]
+    on_demand: Mapping[str, OnDemand] = field(default_factory=dict)
 
-    def load_df(self) -> "pd.DataFrame":
-        """The rows as a pandas DataFrame, sorted by time."""
-        return self._frame.copy()
+    def load_df(self, *, spark: "SparkSession | None" = None) -> Any:
+        """The rows as a pandas DataFrame, sorted by time; where a session is given, as its DataFrame, in no order.
+
+        Raises TableError where maintenance removed them.
+        """
+        if spark is None:
+            return self._frame.copy()
+        require_rows(self.record)
+        return spark.read.format("delta").option("versionAsOf", self.record.version).load(self.record.path)
 
     def features_and_label(self) -> "tuple[pd.DataFrame, pd.Series]":
         """What a model is fitted on: numbers as float64, strings as categories; and the label as float64.
@@ -59,12 +70,13 @@ class GivenTrainingSet:
 
     @cached_property
     def columns(self) -> FeatureColumns:
-        """The features in order: those of the entity rows, then each lookup's."""
+        """The features in order: those of the entity rows, then each lookup's, then those on demand."""
         looked_up = {
             lookup.output_name(name): f"{lookup.table}.{name}" for lookup in self.lookups for name in lookup.features
         }
+        made = looked_up | {name: f"{ON_DEMAND}: {spec.function}" for name, spec in self.on_demand.items()}
         apart = {*self.keys, self.record.timestamp_key, self.record.label}
-        sources = {name: looked_up.get(name, ENTITY) for name in self._frame.columns if name not in apart}
+        sources = {name: made.get(name, ENTITY) for name in self._frame.columns if name not in apart}
         return columns_of_frame(self._frame, sources)
 
     @cached_property
@@ -79,10 +91,38 @@ class GivenTrainingSet:
             "entity": {"table": None, "keys": list(self.keys), "prediction_time": self.record.timestamp_key,
                        "features": entity},
             "label": {"name": self.record.label}, "lookups": [spec_values(lookup) for lookup in self.lookups],
+            "on_demand": {item: spec_values(spec) for item, spec in self.on_demand.items()},
             "features": self.columns.to_list(), "inputs": self.record.inputs, "as_of": self.record.as_of,
             "as_known": self.record.as_known, "trained_until": self.record.last_prediction_time,
             "label_mean": self.record.label_mean,
         }  # fmt: skip
+
+
+def recorded_training_set(
+    workspace: Workspace, project: str, identifier: str, exclude_columns: Sequence[str]
+) -> GivenTrainingSet:
+    """A training set from its record, of a declared model or of given rows. Raises TableError for an unknown id."""
+    record, definition = require_training_set(workspace, project, identifier)
+    apart = [*exclude_columns]
+    if definition.entity is not None:  # a declared model says itself what is no feature
+        apart += [*(key for key in definition.entity.keys if key not in definition.entity.features), LABEL_KNOWN_AT]
+    return GivenTrainingSet(
+        workspace, project, record, tuple(definition.lookups), tuple(dict.fromkeys(apart)), definition.on_demand
+    )
+
+
+def parse_on_demand(features: Mapping[str, OnDemand | Mapping[str, Any]]) -> dict[str, OnDemand]:
+    """On-demand features from specs or mappings. Raises TableError for what is none."""
+    found = {}
+    for name, given in features.items():
+        try:
+            found[name] = given if isinstance(given, OnDemand) else OnDemand.model_validate(given)
+        except ValueError as error:
+            raise TableError(
+                f"on-demand feature {name}: {error}. Write {{'function': 'models.on_demand.part_of_day', "
+                "'inputs': ['sched_hour'], 'type': 'string'}"
+            ) from error
+    return found
 
 
 def parse_lookups(lookups: Sequence[Lookup | Mapping[str, Any]], describe: Any) -> tuple[Lookup, ...]:
