@@ -39,7 +39,7 @@ def list_(
 
 def rebuild(
     training_set: Annotated[
-        str, typer.Argument(metavar="PROJECT.TABLE@VERSION", help="Such as flight_delays.late_arrival_training_set@3.")
+        str, typer.Argument(metavar="PROJECT.TABLE@VERSION", help="Such as shop.churn_training_set@3.")
     ],
 ) -> None:
     """Build a training set again from the versions that it was made from, as the table <TABLE>_rebuilt."""
