@@ -1,6 +1,9 @@
 """Training against a real MLflow server: what a run records, that it can be repeated, and what is refused."""
 
 import json
+import os
+import shutil
+import subprocess
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -19,6 +22,7 @@ from penstock.training.runs import open_run, tracking
 from penstock.training.scoring import load_scorer
 from penstock.training.train import train_model
 from penstock.training.trained_model import TrainedModel
+from penstock.training.trial_runs import TrialRuns
 from penstock.workspace import Lineage
 from tests.integration.orders import (
     AS_OF,
@@ -87,6 +91,35 @@ def test_changed_code_is_trained_even_in_the_same_dag_run(shop, trained):
         assert train_model(shop, PROJECT, "late", training_set(shop, "late")).run_id != trained.run_id
     finally:
         code.write_text(CODE)
+
+
+def test_what_was_trained_from_uncommitted_changes_is_no_answer_once_they_are_committed(shop, tmp_path, monkeypatch):
+    asked, real = tmp_path / "asked", shutil.which("git")
+    (tmp_path / "git").write_text(f'#!/bin/sh\necho "$*" >> {asked}\nexec {real} "$@"\n')
+    (tmp_path / "git").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    git = [real, "-C", str(shop.root), "-c", "user.name=Ann", "-c", "user.email=ann@example.com"]
+    about = shop.with_(lineage=Lineage(run="committed later")), PROJECT, "late", training_set(shop, "late")
+    notes, client = shop.project(PROJECT).folder / "notes.txt", MlflowClient()
+    try:
+        for words in (["init", "-q"], ["add", "include"], ["commit", "-q", "-m", "as it is"]):
+            subprocess.run([*git, *words], check=True)
+        notes.write_text("of no consequence")
+        dirty = train_model(*about)
+        assert asked.read_text().count(" status ") == 1
+        assert train_model(*about) == dirty
+        subprocess.run([*git, "add", "include"], check=True)
+        subprocess.run([*git, "commit", "-q", "-m", "a note"], check=True)
+        clean = train_model(*about)
+        assert train_model(*about) == clean
+    finally:
+        shutil.rmtree(shop.root / ".git", ignore_errors=True)
+        notes.unlink(missing_ok=True)
+    runs = [client.get_run(found.run_id) for found in (dirty, clean)]
+    assert [run.data.tags["penstock.code"].endswith("-dirty") for run in runs] == [True, False]
+    assert runs[0].data.tags["penstock.uncommitted"].endswith("notes.txt")
+    assert runs[0].info.status == "FINISHED"
+    assert [len(TrialRuns.of(client, run, "log_loss")) for run in runs] == [3, 3], "each record is whole"
 
 
 def test_a_recorded_model_is_made_again_by_one_fit_with_its_parameters(shop, trained):

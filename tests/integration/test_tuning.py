@@ -2,6 +2,7 @@
 
 import copy
 import json
+import os
 import subprocess
 import sys
 from dataclasses import asdict
@@ -59,7 +60,8 @@ train_model(workspace, given["project"], "late", TrainingSet(**given["training_s
 """
 
 
-def test_a_killed_training_is_given_up_and_made_anew(shop, trained):
+def test_a_killed_training_is_given_up_and_made_anew(shop, trained, monkeypatch):
+    """The deployment that killed it brought a new commit, which changed nothing of its code."""
     data = training_set(shop, "late")
     given = {
         "root": str(shop.root), "lakehouse": shop.environment.lakehouse.root, "project": PROJECT,
@@ -67,12 +69,17 @@ def test_a_killed_training_is_given_up_and_made_anew(shop, trained):
     }  # fmt: skip
     flag = shop.project(PROJECT).folder / "models" / "kill"
     flag.touch()
-    killed = subprocess.run([sys.executable, "-c", KILLED, json.dumps(given)], capture_output=True, check=False)
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED, json.dumps(given)], capture_output=True, check=False,
+        env={**os.environ, "PENSTOCK_CODE_VERSION": "0ne"},
+    )  # fmt: skip
     flag.unlink()
     assert killed.returncode == -9, killed.stderr.decode()
 
+    monkeypatch.setenv("PENSTOCK_CODE_VERSION", "tw0")
     again = train_model(shop.with_(lineage=Lineage(run="killed")), PROJECT, "late", data)
     client = MlflowClient()
+    assert client.get_run(again.run_id).data.tags["penstock.code"] == "tw0"
     experiment = client.get_experiment_by_name(f"{PROJECT}.late").experiment_id
     runs = client.search_runs([experiment], filter_string="tags.`penstock.run` = 'killed'")
     states = {run.info.run_id: (run.info.status, ABANDONED in run.data.tags) for run in runs}

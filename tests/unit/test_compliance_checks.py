@@ -12,8 +12,7 @@ import yaml
 from mlflow.exceptions import MlflowException
 
 from penstock.home import state_dir
-from penstock.lakehouse.git import reviewed_on, uncommitted
-from penstock.lakehouse.records import code_version
+from penstock.lakehouse.git import code_state, reviewed_on, uncommitted
 from penstock.registry.compliance.gate import every_check
 from penstock.registry.compliance.own_environment import prune_environments
 from penstock.registry.compliance.reference import checks_page
@@ -22,7 +21,7 @@ from penstock.spec.compliance import Compliance, EnvironmentCompliance, Severity
 from penstock.spec.environment import Approval, Environment, LakehouseSpec
 from penstock.spec.names import COMPLIANCE_CHECKS, ENVIRONMENTS_COMPLIANCE_CHECKS, FIXED_COMPLIANCE_CHECKS
 from penstock.training.model_folder import ModelFiles, model_digest
-from penstock.training.origins import uncommitted_tag
+from penstock.training.origins import code_tags
 from penstock.training.serialisation import SWITCH, as_data, runs_code
 
 PAGE = Path(__file__).parents[2] / "docs/reference/compliance-checks.md"
@@ -255,14 +254,15 @@ def test_uncommitted_code_anywhere_in_the_repository_counts_and_is_named(tmp_pat
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("new")
     assert uncommitted(project) == ()
-    assert code_version(project) == head
+    assert code_state(project).version == head
     for file in (library, neighbour, project / "airports.csv", tmp_path / "requirements.txt"):
         file.write_text("changed, or new")
     found = ("include/projects/aviation/aircraft.sql", "include/projects/flights/airports.csv",
              "plugins/penstock/train.py", "requirements.txt")  # fmt: skip
     assert uncommitted(project) == found
-    assert code_version(project) == f"{head}-dirty"
-    assert uncommitted_tag(project)["penstock.uncommitted"].startswith("include/projects/aviation/aircraft.sql, ")
+    tags = code_tags(code_state(project))
+    assert tags["penstock.code"] == f"{head}-dirty"
+    assert tags["penstock.uncommitted"].startswith("include/projects/aviation/aircraft.sql, ")
 
 
 def test_every_module_of_the_registry_can_be_imported():

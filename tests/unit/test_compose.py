@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from penstock.lakehouse.git import reviewed_on
-from penstock.lakehouse.records import code_version
+from penstock.lakehouse.git import code_state, reviewed_on
 from penstock.spec.loading import load_environment
 from penstock.spec.variables import substitute
 from penstock.stack import containers
@@ -185,7 +184,7 @@ def test_an_image_that_is_built_as_the_guide_says_trains_from_reviewed_code(comp
         for name, value in built_with(given).items():
             monkeypatch.setenv(name, value)
         reviewed = load_environment(ROOT, "staging").code.branches
-        code = code_version(inside)
+        code = code_state(inside).version
         return code, reviewed_on(inside, code, reviewed)
 
     head = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()

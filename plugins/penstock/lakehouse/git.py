@@ -6,15 +6,43 @@ import os
 import subprocess
 import tarfile
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
 CODE = frozenset({".py"})
 CODE_AND_DECLARATIONS = CODE | {".sql", ".yaml", ".yml"}
 BRANCH_VARIABLE, VERSION_VARIABLE = "PENSTOCK_CODE_BRANCH", "PENSTOCK_CODE_VERSION"
+DIRTY = "-dirty"
 _DECIDES = CODE_AND_DECLARATIONS | {".toml", ".cfg", ".sh"}
 _ASIDE = frozenset({"docs", "tests", "benchmarks", ".github", ".penstock", ".venv"})
 """Folders at the top of a repository in which nothing decides what a model becomes."""
+
+
+@dataclass(frozen=True)
+class CodeState:
+    """A project's code at one moment. commit: None outside Git, and where nothing else says it; uncommitted: the files
+    with changes that no commit holds.
+    """
+
+    commit: str | None
+    uncommitted: tuple[str, ...] = ()
+
+    @property
+    def version(self) -> str | None:
+        """The commit, with `-dirty` where the project or code that it rests on has uncommitted changes."""
+        return f"{self.commit}{DIRTY}" if self.commit and self.uncommitted else self.commit
+
+
+def code_state(folder: Path) -> CodeState:
+    """The code of a project's folder as Git knows it; outside Git (in an image), as PENSTOCK_CODE_VERSION says.
+
+    Asked anew each time: in a notebook, files change while the process lives.
+    """
+    head = _git(folder, "rev-parse", "HEAD")
+    if head.returncode:
+        return CodeState(os.environ.get(VERSION_VARIABLE) or None)
+    return CodeState(head.stdout.strip(), uncommitted(folder))
 
 
 def reviewed_on(folder: Path, code: str | None, patterns: Sequence[str]) -> tuple[str, ...] | None:
@@ -24,7 +52,7 @@ def reviewed_on(folder: Path, code: str | None, patterns: Sequence[str]) -> tupl
     Outside Git (in an image) the branch that it was built from counts, for the commit that it was built from:
     PENSTOCK_CODE_BRANCH, PENSTOCK_CODE_VERSION.
     """
-    commit = (code or "").removesuffix("-dirty")
+    commit = (code or "").removesuffix(DIRTY)
     if not commit:
         return None
     if _git(folder, "cat-file", "-e", f"{commit}^{{commit}}").returncode:

@@ -4,8 +4,6 @@ It is the JSON in the commit's `userMetadata`, which Spark and deltalake both wr
 """
 
 import json
-import os
-import subprocess
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -14,7 +12,7 @@ from typing import TYPE_CHECKING
 import penstock
 from penstock.clock import parse_as_of, to_text
 from penstock.errors import TableError
-from penstock.lakehouse.git import uncommitted
+from penstock.lakehouse.git import code_state
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
@@ -94,25 +92,9 @@ def record(
         as_of=to_text(as_of),
         inputs=inputs or {},
         definition=definition,
-        code=code_version(folder) if folder else None,
+        code=code_state(folder).version if folder else None,
         run=run,
     )
-
-
-def code_version(folder: Path) -> str | None:
-    """The Git commit of a project's folder, with `-dirty` where it or code that it rests on has uncommitted changes.
-
-    Asked anew each time: in a notebook, files change while the process lives. Outside Git (in an image)
-    PENSTOCK_CODE_VERSION; None where that is not set either.
-    """
-
-    def git(*words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, check=False)
-
-    head = git("rev-parse", "HEAD")
-    if head.returncode:
-        return os.environ.get("PENSTOCK_CODE_VERSION") or None
-    return head.stdout.strip() + ("-dirty" if uncommitted(folder) else "")
 
 
 def version_of(path: str, commit: CommitRecord) -> int:

@@ -16,7 +16,7 @@ from penstock.clock import now, to_text
 from penstock.errors import RegistryError, TableError
 from penstock.features.training_set import TrainingSet, rebuild_training_set
 from penstock.gates import Check, Outcome, Verdict
-from penstock.lakehouse.git import export_commit, in_git, project_digest
+from penstock.lakehouse.git import DIRTY, export_commit, in_git, project_digest
 from penstock.registry.candidates import load_version
 from penstock.registry.client import RegisteredModel
 from penstock.registry.differences import Compared, check_metrics, check_predictions, check_surroundings
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 GATE = "reproduction"
 TAG = "penstock.reproduced"
 REPORT = "reproduction"
-_DIRTY = "-dirty"
 
 
 @dataclass(frozen=True)
@@ -107,7 +106,7 @@ def _code(workspace: Workspace, record: _Record, checks: list[Check]) -> Iterato
     with tempfile.TemporaryDirectory(prefix="penstock-reproduce-") as name:
         include = workspace.root / "include"
         known = commit != NOT_IN_GIT
-        target = export_commit(include, commit.removesuffix(_DIRTY), Path(name)) if known else None
+        target = export_commit(include, commit.removesuffix(DIRTY), Path(name)) if known else None
         if target is None or not (target / "projects" / trained.project).is_dir():
             why = _no_commit(record, commit, include) if known else "it was not in Git"
             checks.append(Check("code", Outcome.WARN, f"{why}; the project's present files take its place"))
@@ -131,7 +130,7 @@ def _exported(commit: str, folder: Path, recorded: str | None) -> Check:
     if recorded is not None and project_digest(folder) != recorded:
         return Check(
             "code", Outcome.WARN,
-            f"trained with changes that were not committed: commit {commit.removesuffix(_DIRTY)} has other files",
+            f"trained with changes that were not committed: commit {commit.removesuffix(DIRTY)} has other files",
         )  # fmt: skip
     return Check("code", Outcome.PASS, f"the project as it was at commit {commit}")
 

@@ -46,7 +46,8 @@ def module_texts(project: LoadedProject, function: str) -> dict[str, str]:
         if file is None or (place := file.relative_to(project.folder).as_posix()) in found:
             continue
         found[place] = file.read_text(encoding="utf-8")
-        waiting += _imports(found[place], name.split(".") if file.stem == "__init__" else name.split(".")[:-1])
+        package = name.split(".") if file.stem == "__init__" else name.split(".")[:-1]
+        waiting += relative_imports(_tree(found[place]), package)
     return found
 
 
@@ -61,14 +62,17 @@ def _file(project: LoadedProject, module: str) -> Path | None:
     return next((file for file in (place.with_suffix(".py"), place / "__init__.py") if file.is_file()), None)
 
 
-def _imports(text: str, package: Sequence[str]) -> list[str]:
-    """The project's modules that a module of this package may import: those of its relative imports."""
+def _tree(text: str) -> ast.AST:
     try:
-        statements = ast.walk(ast.parse(text))
-    except SyntaxError:
-        return []
+        return ast.parse(text)
+    except SyntaxError:  # it fails where it is imported
+        return ast.Module([], [])
+
+
+def relative_imports(tree: ast.AST, package: Sequence[str]) -> list[str]:
+    """The modules that a module of this package may import relatively."""
     found = []
-    for node in statements:
+    for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and 0 < node.level <= len(package) + 1:
             parts = [*package[: len(package) + 1 - node.level], *(node.module or "").split(".")]
             base = ".".join(part for part in parts if part)

@@ -15,14 +15,14 @@ from penstock.errors import TableError
 from penstock.features.entities import LABEL_KNOWN_AT
 from penstock.features.training_records import require_training_set
 from penstock.features.training_set import TrainingSet, read_training_set, require_rows
-from penstock.lakehouse.records import code_version
+from penstock.lakehouse.git import code_state
 from penstock.spec.faults import suggestion
 from penstock.spec.project import Lookup, OnDemand, Task, Training
 from penstock.training.errors import TrainingError
 from penstock.training.feature_columns import ENTITY, ON_DEMAND, FeatureColumns, columns_of_frame
 from penstock.training.feature_spec import spec_values
 from penstock.training.model_files import EXAMPLE_ROWS, ModelParts, log_native_model
-from penstock.training.origins import NOT_IN_GIT, uncommitted_tag
+from penstock.training.origins import code_tags
 from penstock.training.register import RegisteredVersion
 from penstock.training.run_inputs import log_inputs
 from penstock.training.runs import experiment_id, to_json, tracking
@@ -220,7 +220,7 @@ def _tags(training_set: GivenTrainingSet, name: str) -> dict[str, str]:
     return {
         "penstock.project": training_set.project, "penstock.model": name.rpartition(".")[2],
         "penstock.as_of": kept.as_of, "penstock.trained_until": kept.last_prediction_time,
-        "penstock.code": code_version(folder) or NOT_IN_GIT, **uncommitted_tag(folder),
+        **code_tags(code_state(folder)),
         "penstock.library": penstock.__version__, "penstock.run": workspace.lineage.run,
         "penstock.inputs": json.dumps(kept.inputs, sort_keys=True),
         "penstock.training_set": f"{kept.table}@{kept.version}",

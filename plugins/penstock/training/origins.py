@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from penstock.clock import now
 from penstock.gates import some
-from penstock.lakehouse.git import reviewed_on, uncommitted
+from penstock.lakehouse.git import CodeState, reviewed_on
 from penstock.lakehouse.records import record
 from penstock.lakehouse.system_tables import SystemTable
 from penstock.training.errors import TrainingError
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from penstock.training.trained_model import TrainedModel
 
 NOT_IN_GIT = "not in Git"
-UNCOMMITTED = "penstock.uncommitted"
+CODE_TAG, UNCOMMITTED = "penstock.code", "penstock.uncommitted"
 
 
 class OriginKind(StrEnum):
@@ -64,7 +64,7 @@ def trained_origin(trained: "TrainedModel", digest: str, tags: Mapping[str, str]
     """What training says of the files that it has just written. tags: those that it gave its run."""
     from penstock.clock import parse_as_of
 
-    code = tags.get("penstock.code")
+    code = tags.get(CODE_TAG)
     return Origin(
         model=trained.model, digest=digest, kind=OriginKind.TRAINED, as_of=parse_as_of(trained.as_of),
         run_id=trained.run_id, code=None if code in (None, NOT_IN_GIT) else code,
@@ -125,10 +125,10 @@ def origin_tags(workspace: Workspace, folder: Path, code: str | None) -> dict[st
     return {"penstock.environment": workspace.environment.name, "penstock.reviewed_on": ", ".join(branches or ())}
 
 
-def uncommitted_tag(folder: Path) -> dict[str, str]:
-    """The tag that names the files with uncommitted changes; none where the working tree is clean."""
-    names = uncommitted(folder)
-    return {UNCOMMITTED: some(list(names))} if names else {}
+def code_tags(code: CodeState) -> dict[str, str]:
+    """The tags that say by which code something was made: its version, and the files with uncommitted changes."""
+    named = {UNCOMMITTED: some(list(code.uncommitted))} if code.uncommitted else {}
+    return {CODE_TAG: code.version or NOT_IN_GIT, **named}
 
 
 def write_origin(workspace: Workspace, project: str, origin: Origin) -> None:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import penstock
 from penstock.features.training_set import TrainingSet
-from penstock.lakehouse.git import CODE, project_digest
-from penstock.lakehouse.records import code_version
+from penstock.lakehouse.git import CODE, CodeState, project_digest
+from penstock.spec.imported import imported_code
 from penstock.spec.loading import LoadedProject
 from penstock.spec.project import Model
 from penstock.training.blocks import Split
@@ -22,7 +22,7 @@ from penstock.training.errors import TrainingError
 from penstock.training.loading import recorded_rows, where_it_lies
 from penstock.training.mlflow_client import every, outages
 from penstock.training.noted_files import exchanged_file
-from penstock.training.origins import NOT_IN_GIT, OriginKind, origin_tags, uncommitted_tag
+from penstock.training.origins import CODE_TAG, OriginKind, code_tags, origin_tags
 from penstock.training.scoring import Scorer, load_scorer_from
 from penstock.training.trained_model import FILE_NAME, TrainedModel
 from penstock.workspace import Workspace
@@ -71,10 +71,10 @@ def run_key(
     workspace: Workspace, project: LoadedProject, model_name: str, training_set: TrainingSet,
     parameters: dict[str, Any] | None = None,
 ) -> str:  # fmt: skip
-    """What decides whether two trainings are the same: DAG run, data, declaration, code, limits, given parameters.
+    """What decides what a training tries and makes: DAG run, data, declaration, code, limits, given parameters.
 
-    A finished run with this key is what training again would make; after a change of the code or the
-    declaration the key is another.
+    Code counts by content, wherever it stands: the project's files, what they import from elsewhere, and Penstock
+    itself. So a study that was interrupted goes on although a commit came in between that changed none of it.
     """
     facts = {
         "run": workspace.lineage.run,
@@ -82,16 +82,21 @@ def run_key(
         "data": [training_set.table, training_set.version, training_set.as_of, training_set.path],
         "declaration": project.model(model_name).model_dump(mode="json"),
         "code": project_digest(project.folder, CODE),
+        "imported": imported_code(project.folder),
         "limits": workspace.environment.limits.model_dump(mode="json"),
-        "library": penstock.__version__,
+        "library": [penstock.__version__, project_digest(Path(penstock.__file__).parent, CODE)],
         "parameters": parameters,
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def finished_run(client: "MlflowClient", experiment: str, key: str) -> TrainedModel | None:
-    """What an earlier, complete run with this key left; unfinished ones are given up: failed, and tagged so."""
-    found = None
+def finished_run(client: "MlflowClient", experiment: str, key: str, code: CodeState) -> TrainedModel | None:
+    """What an earlier, complete run with this key left, if it says of its code what a run would say now.
+
+    Unfinished runs with the key are given up: failed, and tagged so. A complete one of another commit, or of a working
+    tree that was dirty then, stays what it is: its record says where its model is from.
+    """
+    found, said = None, code_tags(code)[CODE_TAG]
     for run in every(client.search_runs, [experiment], f"tags.`{RUN_KEY}` = '{key}'"):
         trained = load_trained(run) if run.info.status == "FINISHED" else None
         if trained is None and ABANDONED not in run.data.tags:
@@ -99,7 +104,8 @@ def finished_run(client: "MlflowClient", experiment: str, key: str) -> TrainedMo
             client.set_tag(run.info.run_id, ABANDONED, "a later try of the same training replaced it")
             if run.info.status != "FAILED":
                 client.set_terminated(run.info.run_id, "FAILED")
-        found = found or trained
+        if run.data.tags.get(CODE_TAG) == said:
+            found = found or trained
     return found
 
 
@@ -118,10 +124,10 @@ def _record(run: "Run") -> str | None:
 
 
 def lineage_tags(
-    workspace: Workspace, project: LoadedProject, model_name: str, training_set: TrainingSet, trained_until: str
-) -> dict[str, str]:
+    workspace: Workspace, project: LoadedProject, model_name: str, training_set: TrainingSet, trained_until: str,
+    code: CodeState,
+) -> dict[str, str]:  # fmt: skip
     """The tags of a run and of the model version that comes from it: the team's own, then Penstock's (rule 8)."""
-    code = code_version(project.folder)
     return {
         **project.spec.tags,
         **project.model(model_name).tags,
@@ -129,9 +135,8 @@ def lineage_tags(
         "penstock.model": model_name,
         "penstock.as_of": training_set.as_of,
         "penstock.trained_until": trained_until,
-        "penstock.code": code or NOT_IN_GIT,
-        **uncommitted_tag(project.folder),
-        **origin_tags(workspace, project.folder, code),
+        **code_tags(code),
+        **origin_tags(workspace, project.folder, code.version),
         "penstock.library": penstock.__version__,
         "penstock.run": workspace.lineage.run,
         "penstock.inputs": json.dumps(training_set.inputs, sort_keys=True),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.clock import parse_as_of
 from penstock.features.training_set import TrainingSet
-from penstock.lakehouse.git import project_digest
+from penstock.lakehouse.git import code_state, project_digest
 from penstock.spec.loading import LoadedProject
 from penstock.spec.names import TUNE_PREFIX
 from penstock.spec.project import Model
@@ -62,9 +62,10 @@ def train_model(
 
     Each trial is a nested run. With `parameters` (those of a recorded model, say) there is no tuning: one fit with
     exactly these. Which files came of it stands in `model_origins`, by their digest before they went to MLflow.
-    The same data, declaration, code and DAG run again: a finished run is answered as it is; of an unfinished one the
-    finished trials are kept, the rest is given up and made anew. Raises TrainingError for data that cannot be learned
-    from and for model code that fails, ServiceError where MLflow does not answer.
+    The same data, declaration, code and DAG run again: a finished run is answered as it is, unless it is recorded with
+    another commit; of an unfinished one the finished trials are kept, the rest is given up and made anew. Raises
+    TrainingError for data that cannot be learned from and for model code that fails, ServiceError where MLflow does not
+    answer.
     """
     import mlflow
 
@@ -72,13 +73,13 @@ def train_model(
     project.model(model_name)
     with tracking(workspace) as client:
         experiment = experiment_id(client, f"{project_name}.{model_name}")
-        key = run_key(workspace, project, model_name, training_set, parameters)
-        earlier = finished_run(client, experiment, key)
-        if earlier is not None and read_origins(workspace, project_name, model_name, run_id=earlier.run_id):
+        key, code = run_key(workspace, project, model_name, training_set, parameters), code_state(project.folder)
+        earlier = finished_run(client, experiment, key, code)
+        if earlier is not None and _is_noted(workspace, earlier):
             logger.info("run %s has already trained this: nothing to do", earlier.run_id)
             return earlier
         candidate = _prepare(workspace, project, model_name, training_set, parameters)
-        tags = lineage_tags(workspace, project, model_name, training_set, candidate.rows.boundaries.trained_until)
+        tags = lineage_tags(workspace, project, model_name, training_set, candidate.rows.boundaries.trained_until, code)
         name = f"{model_name} {training_set.as_of}"
         with (
             mlflow.start_run(experiment_id=experiment, run_name=name, tags={**tags, RUN_KEY: key}) as run,
@@ -90,6 +91,12 @@ def train_model(
             note_file(workspace, trained, OriginKind.RECORD, trained.to_dict())
             client.log_dict(trained.run_id, trained.to_dict(), FILE_NAME)  # last of all: with it the run is complete
             return trained
+
+
+def _is_noted(workspace: Workspace, trained: TrainedModel) -> bool:
+    """Whether the lakehouse knows which files the run's training wrote."""
+    found = read_origins(workspace, trained.project, trained.model, run_id=trained.run_id)
+    return any(row.kind is OriginKind.TRAINED for row in found)
 
 
 def _prepare(

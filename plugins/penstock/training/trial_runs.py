@@ -43,11 +43,12 @@ class TrialRuns:
         return sorted(trials, key=lambda trial: trial.number)
 
     def earlier(self) -> list[Trial]:
-        """The first trials of this study that an interrupted run left, in order; they move below this run."""
+        """The first trials of this study that interrupted runs left, in order; they move below this run."""
         found: dict[int, tuple[Trial, Run]] = {}
+        complete: dict[str, bool] = {}
         of_study = f"tags.`{STUDY}` = '{self.study}'"
         for run in every(self.client.search_runs, [self.experiment_id], of_study):
-            if run.info.status in _STATUS.values() and TRIAL in run.data.tags:
+            if run.info.status in _STATUS.values() and TRIAL in run.data.tags and not self._is_kept(run, complete):
                 trial = self._trial(run)
                 found.setdefault(trial.number, (trial, run))
         trials: list[Trial] = []
@@ -79,6 +80,20 @@ class TrialRuns:
         for start in range(0, len(metrics), _MOST_AT_ONCE):
             self.client.log_batch(run.info.run_id, metrics=metrics[start : start + _MOST_AT_ONCE])
         self.client.set_terminated(run.info.run_id, _STATUS[trial.state], now)
+
+    def _is_kept(self, trial: "Run", known: dict[str, bool]) -> bool:
+        """Whether a trial belongs to a run that is complete, whose record it stays part of."""
+        from mlflow.exceptions import MlflowException
+
+        parent = trial.data.tags[_PARENT]
+        if parent not in known:
+            try:
+                known[parent] = self.client.get_run(parent).info.status == "FINISHED"
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                    raise
+                known[parent] = False
+        return known[parent]
 
     def _trial(self, run: "Run") -> Trial:
         facts = json.loads(run.data.tags[TRIAL])
