@@ -33,8 +33,9 @@ from penstock.registry.promotion import promote
 from penstock.registry.stages import Stage, stage_of
 from penstock.spec.compliance import EnvironmentCompliance
 from penstock.spec.names import COMPLIANCE_CHECKS
+from penstock.training import scoring
 from penstock.training.errors import ScoringError
-from penstock.training.origins import UNCOMMITTED, write_origin
+from penstock.training.origins import UNCOMMITTED, OriginKind, read_origins, write_origin
 from penstock.training.scoring import load_scorer_from
 from penstock.workspace import Connections
 from tests.integration.plant import FIRST, MODEL, SECOND, checks
@@ -303,6 +304,80 @@ def test_a_pickle_that_was_exchanged_after_somebody_vouched_for_it_is_not_loaded
     with pytest.raises(ScoringError, match="not those that Ann adopted: they were exchanged"):
         load_version(plant.workspace, f"{plant.project}.{MODEL}", version)
     assert not fired.exists()
+
+
+EXCHANGED = "Made by somebody else."
+
+
+def _from_elsewhere(plant, tmp_path: Path, note: str = "Made at the university.") -> int:
+    """Good files, of a run that is none of this environment's training."""
+    return plant.add_tampered(lambda folder: (folder / "NOTE.md").write_text(note), tmp_path)
+
+
+def _exchange_note(plant, version: int, tmp_path: Path) -> None:
+    note = tmp_path / "NOTE.md"
+    note.write_text(EXCHANGED)
+    MlflowClient().log_artifact(plant.registered.version(version).run_id, str(note), "model")
+    scoring._load.cache_clear()  # as in the next process
+
+
+def _judged(workspace, project: str) -> list:
+    found = [row for row in read_origins(workspace, project, MODEL) if row.kind is OriginKind.JUDGED]
+    return sorted(found, key=lambda row: row.version)
+
+
+def test_a_version_that_passes_with_a_warning_is_held_to_the_files_that_were_judged(plant, tmp_path):
+    """Two of them, of the same files."""
+    versions, name = [_from_elsewhere(plant, tmp_path) for _ in range(2)], f"{plant.project}.{MODEL}"
+    nothing = plant.add_tampered(lambda folder: (folder / "MLmodel").unlink(), tmp_path)
+    assert not check_compliance(*plant.about, nothing, SECOND).passed
+    for version in versions:
+        verdict = check_compliance(*plant.about, version, SECOND)
+        assert verdict.passed, verdict.to_markdown()
+        assert checks(verdict)["origin"] == "warn"
+        assert load_version(plant.workspace, name, version)
+    before = _judged(plant.workspace, plant.project)
+    assert [(row.version, row.as_of, row.trusts_pickle) for row in before] == [(v, SECOND, False) for v in versions]
+    assert len({row.digest for row in before}) == 1
+    for version in versions:
+        _exchange_note(plant, version, tmp_path)
+        with pytest.raises(ScoringError, match=r"not those that the compliance check judged \(as of 2020-04-20T00:00"):
+            load_version(plant.workspace, name, version)
+    verdict = check_compliance(*plant.about, versions[0], SECOND)
+    assert failing(verdict) == {"loads"}
+    assert "were exchanged in MLflow's artifact store since" in found(verdict, "loads").detail
+    assert f"penstock adopt {name} {versions[0]} --reason WHY" in found(verdict, "loads").detail
+    assert _judged(plant.workspace, plant.project) == before, "they are not judged anew"
+    adopt_version(*plant.about, versions[0], "Ann", "I exchanged a note", SECOND)
+    assert load_version(plant.workspace, name, versions[0])
+    with pytest.raises(ScoringError, match="the compliance check judged"):
+        load_version(plant.workspace, name, versions[1])
+
+
+def test_each_environment_holds_a_version_to_what_its_own_check_judged(plant, tmp_path):
+    """Another environment, that may read this one's lakehouse."""
+    version, name = _from_elsewhere(plant, tmp_path), f"{plant.project}.{MODEL}"
+    environment = plant.workspace.environment
+    read_only = [{"name": "first", "root": environment.lakehouse.root}]
+    place = type(environment.lakehouse)(root=str(tmp_path / "another"), read_only=read_only)
+    another = plant.workspace.with_(environment=environment.model_copy(update={"lakehouse": place}))
+    assert check_compliance(another, plant.project, MODEL, version, SECOND).passed
+    assert [row.version for row in _judged(another, plant.project)] == [version]
+    assert _judged(plant.workspace, plant.project) == []
+    _exchange_note(plant, version, tmp_path)
+    with pytest.raises(ScoringError, match="the compliance check judged"):
+        load_version(another, name, version)
+    assert load_version(plant.workspace, name, version), "here nobody has judged it"
+
+
+def test_the_files_of_another_version_that_is_known_are_exchanged_files_too(plant, tmp_path):
+    one, other = (_from_elsewhere(plant, tmp_path, note) for note in ("Made at the university.", EXCHANGED))
+    for version in (one, other):
+        adopt_version(*plant.about, version, "Ann", "cost a month", SECOND)
+    _exchange_note(plant, one, tmp_path)
+    with pytest.raises(ScoringError, match=f"version {one} is not loaded: .* not those that Ann adopted"):
+        load_version(plant.workspace, f"{plant.project}.{MODEL}", one)
+    assert load_version(plant.workspace, f"{plant.project}.{MODEL}", other)
 
 
 def _editing(change: Callable[[dict], None]) -> Callable[[Path], None]:

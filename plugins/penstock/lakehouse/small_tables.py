@@ -211,13 +211,14 @@ def write_system_rows(path: str, table: SystemTable, rows: list[dict[str, Any]],
 
     definition = SYSTEM_TABLES[table]
     keys = list(definition.keys)
+    required = [name for name in keys if name not in definition.optional]
     create_if_missing(
-        path, {name: Column(type=kind) for name, kind in definition.columns.items()}, keys=keys,
-        description=definition.description,
+        path, {name: Column(type=kind) for name, kind in definition.columns.items()}, keys=required,
+        description=definition.description, properties={"penstock.primary_keys": json.dumps(keys)},
     )  # fmt: skip
     frame = pd.DataFrame(rows, columns=list(definition.columns)).astype(object)
     frame = frame.where(frame.notna(), None)
-    return upsert(path, to_arrow(frame, definition.columns, str(table), keys), keys, commit)
+    return upsert(path, to_arrow(frame, definition.columns, str(table), required), keys, commit)
 
 
 def read(

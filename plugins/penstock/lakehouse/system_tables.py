@@ -22,11 +22,15 @@ class SystemTable(StrEnum):
 
 @dataclass(frozen=True)
 class TableDefinition:
-    """A table's columns, the keys that make a repeated write harmless, and its description."""
+    """A table's columns, the keys that make a repeated write harmless, and its description.
+
+    optional: the keys that may be null; null is a value like others there.
+    """
 
     description: str
     keys: tuple[str, ...]
     columns: dict[str, ColumnType]
+    optional: frozenset[str] = frozenset()
 
 
 _T = ColumnType
@@ -202,8 +206,9 @@ SYSTEM_TABLES: dict[SystemTable, TableDefinition] = {
         },
     ),
     SystemTable.MODEL_ORIGINS: TableDefinition(
-        "Which model files this environment's training made, and which of others' a person adopted.",
-        ("model", "digest", "kind"),
+        "Which model files this environment's training made, which of others' a person adopted, and which its "
+        "compliance check judged.",
+        ("model", "digest", "kind", "version"),
         {
             "model": _T.STRING,
             "digest": _T.STRING,
@@ -219,5 +224,6 @@ SYSTEM_TABLES: dict[SystemTable, TableDefinition] = {
             "recorded_at": _T.TIMESTAMP,
             "run": _T.STRING,
         },
+        optional=frozenset({"version"}),
     ),
 }

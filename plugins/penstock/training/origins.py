@@ -2,7 +2,9 @@
 
 Tags of a run or a version are anybody's who may write to MLflow, and so are its files. So training also notes, in the
 lakehouse, the digest of the model's files as it wrote them; files with another digest are not what this environment's
-pipeline made. A person who takes responsibility for a model from elsewhere adopts its digest.
+pipeline made. A person who takes responsibility for a model from elsewhere adopts its digest. The files of a version
+that the compliance check lets through although neither holds are noted as judged: that vouches for nothing, but they
+cannot be exchanged any more.
 """
 
 import tempfile
@@ -13,7 +15,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from penstock.clock import now
+from penstock.clock import now, to_text
 from penstock.gates import some
 from penstock.lakehouse.git import CodeState, reviewed_on
 from penstock.lakehouse.records import record
@@ -34,6 +36,7 @@ class OriginKind(StrEnum):
 
     TRAINED = "trained"
     ADOPTED = "adopted"
+    JUDGED = "judged"
     RECORD = "record"
     PROFILE = "profile"
 
@@ -43,8 +46,8 @@ class Origin:
     """A row of `model_origins`.
 
     digest: of the model's files. code: the commit (with `-dirty`), None outside Git. reviewed_on: the branches that
-    held it, separated by commas. decided_by, reason, version: of an adoption. trusts_pickle: whether the person vouches
-    for files that run code when they are loaded.
+    held it, separated by commas. version: that was adopted, or judged. decided_by, reason: of an adoption.
+    trusts_pickle: whether the person vouches for files that run code when they are loaded.
     """
 
     model: str
@@ -88,18 +91,37 @@ def check_as_trained(workspace: Workspace, trained: "TrainedModel") -> None:
         )
 
 
+def of_version(origins: Sequence[Origin], version: int, run_id: str | None) -> list[Origin]:
+    """What is recorded of a version itself: its adoption, the training of its run, its compliance check."""
+    trained = [found for found in origins if found.kind is OriginKind.TRAINED and run_id and found.run_id == run_id]
+    by_version = {
+        kind: [found for found in origins if found.kind is kind and found.version == version]
+        for kind in (OriginKind.ADOPTED, OriginKind.JUDGED)
+    }
+    return [*by_version[OriginKind.ADOPTED], *trained, *by_version[OriginKind.JUDGED]]
+
+
 def exchanged(origins: Sequence[Origin], digest: str, version: int, run_id: str | None) -> str | None:
-    """Whose files a version's should be, where they are others: those that its run's training wrote, or that a person
-    adopted as this version; None where they are, or where nothing is known of the version.
+    """Whose files a version's should be, where they are others: those that its run's training wrote, that a person
+    adopted as this version, or that the compliance check judged as it; None where they are, or where nothing is known
+    of the version.
     """
-    if any(found.digest == digest for found in origins):
+    own = of_version(origins, version, run_id)
+    if not own or any(found.digest == digest for found in own):
         return None
-    for found in origins:
-        if found.kind is OriginKind.ADOPTED and found.version == version:
-            return f"{found.decided_by} adopted"
-        if found.kind is OriginKind.TRAINED and run_id is not None and found.run_id == run_id:
-            return f"training wrote (run {run_id})"
-    return None
+    if own[0].kind is OriginKind.ADOPTED:
+        return f"{own[0].decided_by} adopted"
+    if own[0].kind is OriginKind.TRAINED:
+        return f"training wrote (run {run_id})"
+    return f"the compliance check judged (as of {to_text(own[0].as_of)})"
+
+
+def exchange(digest: str, whose: str) -> str:
+    """What is wrong with files of this digest, in words; whose: what `exchanged` answered."""
+    return (
+        f"its files (digest {digest[:12]}) are not those that {whose}: they were exchanged in MLflow's artifact store "
+        "since"
+    )
 
 
 def voucher(origins: Sequence[Origin]) -> str | None:

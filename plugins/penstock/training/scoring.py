@@ -22,7 +22,7 @@ from penstock.training.errors import ScoringError
 from penstock.training.feature_columns import FeatureColumns
 from penstock.training.mlflow_client import outages
 from penstock.training.model_folder import ModelFiles, Unusable
-from penstock.training.origins import Origin, exchanged, how_to_adopt, read_origins, voucher
+from penstock.training.origins import Origin, exchange, exchanged, how_to_adopt, read_origins, voucher
 from penstock.training.predictors import predict
 from penstock.training.serialisation import as_data, runs_code
 from penstock.training.spark_ml import FLAVOR as SPARK
@@ -131,10 +131,10 @@ def _check_origin(workspace: Workspace, files: ModelFiles) -> bool:
     """Whether the files run code and somebody vouches for them. Raises ScoringError for a version whose files were
     exchanged, and for files that would run code that nobody here knows; Unusable for odd files.
 
-    A version of a run of this environment's training, or that a person adopted, is loaded from the very files whose
-    digest stands in `model_origins`. Others in formats that are data only need no origin. Of those that run code the
-    digest must stand there, as made by training or as vouched for by a person. Which project's table counts says the
-    registered name, not what the files say about themselves.
+    A version of a run of this environment's training, that a person adopted, or that the compliance check let through
+    is loaded from the very files whose digest stands for it in `model_origins`. Others in formats that are data only
+    need no origin. Of those that run code the digest must stand there, as made by training or as vouched for by a
+    person. Which project's table counts says the registered name, not what the files say about themselves.
     """
     reasons = runs_code(files)
     named = _REGISTERED.fullmatch(files.uri)
@@ -159,7 +159,7 @@ def _check_origin(workspace: Workspace, files: ModelFiles) -> bool:
 
 
 def _check_unchanged(workspace: Workspace, files: ModelFiles, origins: Sequence[Origin], name: str, which: str) -> None:
-    """Raises ScoringError where a registered version's files are not those that were trained or adopted as it."""
+    """Raises ScoringError where a version's files are not those that were trained, adopted or judged as it."""
     from mlflow import MlflowClient
 
     connections = workspace.resolved
@@ -173,10 +173,9 @@ def _check_unchanged(workspace: Workspace, files: ModelFiles, origins: Sequence[
     whose = exchanged(origins, files.digest, int(found.version), run_id)
     if whose is not None:
         raise ScoringError(
-            f"{name} version {found.version} is not loaded: its files (digest {files.digest[:12]}) are not those that "
-            f"{whose}: they were exchanged in MLflow's artifact store since. If it is in production, put the former "
-            f"version back: penstock rollback {name} --reason WHY. Then find out by whom, and train again; only who "
-            f"knows where the new files are from lets them in: {how_to_adopt(name, found.version)}"
+            f"{name} version {found.version} is not loaded: {exchange(files.digest, whose)}. If it is in production, "
+            f"put the former version back: penstock rollback {name} --reason WHY. Then find out by whom, and train "
+            f"again; only who knows where the new files are from lets them in: {how_to_adopt(name, found.version)}"
         )
 
 

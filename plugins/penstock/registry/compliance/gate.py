@@ -41,8 +41,9 @@ def check_compliance(
 ) -> Verdict:
     """Checks what is required of any version; moves no stage. Every check is made, so that all faults show at once.
 
-    The outcome goes to the version's tags (penstock.compliance, penstock.compliance_reason, penstock.origin) and into
-    a section of its description, which a repeat replaces. A version of a project or model that is not declared here
+    Of a version that passes, the files that were judged are the only ones that are loaded as it from now on. The
+    outcome goes to the version's tags (penstock.compliance, penstock.compliance_reason, penstock.origin) and into a
+    section of its description, which a repeat replaces. A version of a project or model that is not declared here
     fails. Raises RegistryError for an unknown version, ServiceError where MLflow does not answer.
     """
     registered = RegisteredModel(workspace, project_name, model_name)
@@ -56,6 +57,8 @@ def check_compliance(
         return verdict
     with open_subject(workspace, project_name, model_name, version, as_of) as subject:
         verdict = Verdict(GATE, about, tuple(_make(subject)))
+        if verdict.passed:
+            provenance.keep_judged(subject)
         record_verdict(registered, version, described, verdict, subject.provenance.said, as_of)
         write_report(subject, verdict)
     return verdict

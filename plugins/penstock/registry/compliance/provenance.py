@@ -2,16 +2,25 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from penstock.lakehouse.git import BRANCH_VARIABLE, VERSION_VARIABLE, in_git, reviewed_on
+from penstock.lakehouse.git import BRANCH_VARIABLE, DIRTY, VERSION_VARIABLE, in_git, reviewed_on
 from penstock.registry.client import RegisteredModel
 from penstock.registry.compliance.registered import check, failed, passed
 from penstock.spec.compliance import Severity
 from penstock.spec.loading import LoadedProject
 from penstock.training.model_folder import ModelFiles
-from penstock.training.origins import UNCOMMITTED, Origin, OriginKind, how_to_adopt, read_origins
+from penstock.training.origins import (
+    UNCOMMITTED,
+    Origin,
+    OriginKind,
+    exchanged,
+    how_to_adopt,
+    of_version,
+    read_origins,
+    write_origin,
+)  # fmt: skip
 from penstock.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -25,18 +34,18 @@ if TYPE_CHECKING:
 class Provenance:
     """trained: what the pipeline recorded of these files; adopted: who took responsibility for them.
 
-    problems: why they do not count as trained here from reviewed code; empty where they do.
+    problems: why they do not count as trained here from reviewed code; empty where they do. origins: all that is
+    recorded of these files. is_held: whether anything is recorded that the version's files are held against.
+    exchanged: whose they should be, where they are others.
     """
 
     trained: Origin | None = None
     adopted: Origin | None = None
     problems: tuple[str, ...] = ()
-    branches: tuple[str, ...] = field(default=())
-
-    @property
-    def origins(self) -> tuple[Origin, ...]:
-        """What is recorded of them."""
-        return tuple(found for found in (self.trained, self.adopted) if found is not None)
+    branches: tuple[str, ...] = ()
+    origins: tuple[Origin, ...] = ()
+    is_held: bool = False
+    exchanged: str | None = None
 
     @property
     def is_ours(self) -> bool:
@@ -58,23 +67,40 @@ def find_provenance(
     version: "ModelVersion", files: ModelFiles,
 ) -> Provenance:  # fmt: skip
     """What is known about a version's files; nothing of them is loaded."""
-    found = {row.kind: row for row in read_origins(workspace, project.name, model_name, digest=files.digest)}
+    rows, number = read_origins(workspace, project.name, model_name), int(version.version)
+    of_files = sorted((row for row in rows if row.digest == files.digest), key=lambda row: row.version == number)
+    found = {row.kind: row for row in of_files}
     trained, adopted = found.get(OriginKind.TRAINED), found.get(OriginKind.ADOPTED)
+    run_id = registered.run_id(version)
+    whose = exchanged(rows, files.digest, number, run_id) if files.problem is None else None
+    held = bool(of_version(rows, number, run_id))
+    known: dict[str, Any] = {"origins": tuple(of_files), "is_held": held, "exchanged": whose}
     if trained is None:
         problem = (
             f"nothing in {project.name}.model_origins says that training in {workspace.environment.name} made these "
             "files: they were trained elsewhere, or changed since"
         )
-        return Provenance(None, adopted, (problem,))
+        return Provenance(None, adopted, (problem,), **known)
     branches = reviewed_on(project.folder, trained.code, workspace.environment.code.branches)
     if branches is None:  # no repository here: as the run found it
         branches = tuple(name for name in (trained.reviewed_on or "").split(", ") if name)
     tags = registered.run_tags(version)
     problems = [
         *_code_problems(workspace, project, trained, branches, tags or {}),
-        *_run_problems(workspace, registered.run_id(version), trained, tags),
+        *_run_problems(workspace, run_id, trained, tags),
     ]
-    return Provenance(trained, adopted, tuple(problems), branches)
+    return Provenance(trained, adopted, tuple(problems), branches, **known)
+
+
+def keep_judged(subject: "Subject") -> None:
+    """Notes which files were judged, of a version that nothing else holds to its files: others are not loaded as it."""
+    if subject.provenance.is_held:
+        return
+    judged = Origin(
+        model=subject.model_name, digest=subject.files.digest, kind=OriginKind.JUDGED, as_of=subject.as_of,
+        run_id=subject.registered.run_id(subject.version), version=int(subject.version.version),
+    )  # fmt: skip
+    write_origin(subject.workspace, subject.project.name, judged)
 
 
 def _code_problems(
@@ -82,7 +108,7 @@ def _code_problems(
 ) -> list[str]:
     if trained.code is None:
         return [f"the code that trained it is not in Git{_outside_git(project)}"]
-    if trained.code.endswith("-dirty"):
+    if trained.code.endswith(DIRTY):
         named = f" of {tags[UNCOMMITTED]}" if tags.get(UNCOMMITTED) else ""
         return [f"it was trained from a working tree with uncommitted changes{named} ({trained.code[:12]}…-dirty)"]
     wanted = workspace.environment.code.branches
