@@ -217,8 +217,9 @@ def model_promotion(workspace: Workspace, request: Request, step: Steps) -> None
     from penstock.registry.compliance import check_compliance
     from penstock.registry.deciding import fingerprint
     from penstock.registry.deployments import repair
+    from penstock.registry.holds import check_not_rolled_back
     from penstock.registry.methods import Pending
-    from penstock.registry.promotion import promote, reject, stage_after_compliance
+    from penstock.registry.promotion import AUTOMATIC, Decision, carry_out, stage_after_compliance
     from penstock.registry.queue import admit
 
     if request.model_version is None:
@@ -228,6 +229,7 @@ def model_promotion(workspace: Workspace, request: Request, step: Steps) -> None
     if request.approved_by is not None:
         check_may_approve(workspace, f"{request.project}.{request.model} version {version}", request.approved_by)
     step("repair", lambda: repair(*about, as_of))
+    check_not_rolled_back(*about, version)
     if step("admit", lambda: admit(*about, version, as_of)) is None:
         return
     compliance = step("compliance_check", lambda: check_compliance(*about, version, as_of))
@@ -244,11 +246,9 @@ def model_promotion(workspace: Workspace, request: Request, step: Steps) -> None
         "compliance": compliance.to_dict(), "comparison": comparison.to_dict(),
         SHOWN: replace(shown(*about, comparison.to_dict()), spec=rule).to_dict(),
     }  # fmt: skip
-    decision: dict[str, Any] = {"evidence": evidence, "as_of": as_of}
     if not comparison.passed:
-        step(
-            "to_archived", lambda: reject(*about, version, decided_by="penstock", reason=comparison.reason, **decision)
-        )
+        rejected = Decision(False, AUTOMATIC, comparison.reason)
+        step("to_archived", lambda: carry_out(*about, version, rejected, evidence, as_of))
         return
     decided_by = request.approved_by
     if decided_by is None and workspace.environment.approval.mode is ApprovalMode.HUMAN:
@@ -259,12 +259,8 @@ def model_promotion(workspace: Workspace, request: Request, step: Steps) -> None
     reason = request.reason
     if decided_by is None and (adopted := adoption_of(*about, version, as_of)):
         decided_by, reason = adopted.decided_by, f"adopted: {adopted.reason}"
-    step(
-        "to_production",
-        lambda: promote(
-            *about, version, decided_by=decided_by or "penstock (automatic)", reason=reason, **decision, by_hand=False
-        ),
-    )
+    decision = Decision(True, decided_by or AUTOMATIC, reason)
+    step("to_production", lambda: carry_out(*about, version, decision, evidence, as_of))
 
 
 def batch_inference(workspace: Workspace, request: Request, step: Steps) -> None:

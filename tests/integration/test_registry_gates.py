@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from penstock.clock import to_text
 from penstock.errors import GateError, NothingToDo, RegistryError
 from penstock.lakehouse.small_tables import read
 from penstock.monitoring.follow_up import follow_up_promotion
@@ -17,6 +18,7 @@ from penstock.registry.compliance import check_compliance
 from penstock.registry.deployments import repair
 from penstock.registry.freezing import allow
 from penstock.registry.promotion import (
+    AUTOMATIC,
     decide_automatic,
     follow_up,
     production_since,
@@ -26,7 +28,8 @@ from penstock.registry.promotion import (
     rollback,
     stage_after_compliance,
 )
-from penstock.registry.stages import current_production, versions
+from penstock.registry.stages import Stage, current_production, versions
+from penstock.runner import Request, run_pipeline
 from penstock.spec.environment import Notification
 from tests.integration.plant import FIRST, MODEL, SECOND, Plant, checks, open_workspace
 from tests.integration.promised import publish_window
@@ -86,6 +89,51 @@ def test_a_human_decides_where_the_environment_says_so(make_plant):
     reject(*plant.about, version, "Ann", "I know more", comparison.to_dict(), SECOND)
     row = AuditLog(*plant.about).read().latest(version)
     assert (row.decided_by, row.reason, str(row.to_stage)) == ("Ann", "I know more", "Archived")
+
+
+def test_a_promotion_that_took_place_before_fails_in_the_shell_as_in_airflow(plant):
+    """Once production moved on: nothing is changed, and nobody is told that the version is in production."""
+    from penstock.operators.promotion import APPROVE, PromoteOperator
+
+    one = plant.add("second")
+    asked = Request(plant.project, MODEL, SECOND, model_version=one)
+    run_pipeline(plant.workspace, "model_promotion", asked, lambda *_: None)
+    row = AuditLog(*plant.about).read().latest(one)
+    assert (row.to_stage, row.decided_by) == (Stage.PRODUCTION, AUTOMATIC)
+    two = plant.add("second")
+    promote(*plant.about, two, "Ann", "newer", {}, SECOND + timedelta(days=1))
+    before = plant.state["deployments"]
+    said = f"version {one} is not in production: this promotion took place before .* production is version {two} since"
+    with pytest.raises(GateError, match=said) as in_the_shell:
+        run_pipeline(plant.workspace, "model_promotion", asked, lambda *_: None)
+
+    class Here(PromoteOperator):
+        """In the test's own lakehouse."""
+
+        def workspace(self, context: object) -> object:
+            return plant.workspace
+
+    approval = {"chosen_options": [APPROVE], "params_input": {"reason": "all gates passed"}}
+    task = Here(
+        task_id="to_production", project=plant.project, model=MODEL, root=plant.workspace.root, as_of=to_text(SECOND),
+        compliance={}, comparison={}, approval=approval, model_version=one,
+    )  # fmt: skip
+    with pytest.raises(GateError) as in_airflow:
+        task.execute({"ti": SimpleNamespace(xcom_push=lambda **_: None), "params": {}})
+    assert str(in_airflow.value) == str(in_the_shell.value)
+    assert (plant.state["deployments"], current_production(*plant.about)) == (before, two)
+
+
+def test_the_shell_does_not_even_check_what_was_rolled_back(plant):
+    one, two = plant.add("first"), plant.add("second")
+    for number, version in enumerate((one, two)):
+        promote(*plant.about, version, "a test", "because", {}, SECOND + timedelta(days=number))
+    rollback(*plant.about, "Ann", "it smells")
+    before = plant.state
+    asked = Request(plant.project, MODEL, SECOND + timedelta(days=2), model_version=two)
+    with pytest.raises(GateError, match="version 2 was rolled back .* does not come back by itself"):
+        run_pipeline(plant.workspace, "model_promotion", asked, lambda *_: None)
+    assert plant.state == before
 
 
 def test_rollback_brings_the_former_version_back(plant):

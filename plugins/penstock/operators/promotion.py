@@ -187,11 +187,9 @@ class PromoteOperator(VersionOperator):
         self.approval = approval
 
     def run(self, workspace: Workspace, as_of: datetime, context: Context) -> Any:
-        """Calls penstock.registry.promotion.promote or reject. Raises GateError where the version is not in production
-        after it: others came since this very promotion took place.
-        """
+        """Calls penstock.registry.promotion.carry_out."""
         from penstock.registry.approval import SHOWN
-        from penstock.registry.promotion import check_in_production, promote, reject
+        from penstock.registry.promotion import Decision, carry_out
 
         version = self.version(workspace, context)
         option = self.approval["chosen_options"][0]
@@ -202,12 +200,10 @@ class PromoteOperator(VersionOperator):
         answer = {"answer": option, "user_id": user.get("id"), "answered_at": self.approval.get("responded_at")}
         verdicts = {"compliance": self.compliance, "comparison": self.comparison}
         evidence = {**verdicts, SHOWN: self.approval.get(SHOWN), "approval": answer}
-        decision: dict[str, Any] = {"decided_by": decided_by, "reason": reason, "evidence": evidence, "as_of": as_of}
-        if option != APPROVE:
-            reject(workspace, self.project, self.model, version, **decision)
+        decision = Decision(option == APPROVE, decided_by, reason)
+        carry_out(workspace, self.project, self.model, version, decision, evidence, as_of)
+        if not decision.approved:
             raise AirflowSkipException(f"version {version} was not let in by {decided_by}: {reason}")
-        done = promote(workspace, self.project, self.model, version, **decision, by_hand=False)
-        check_in_production(done)
         for asset in self.outlets:
             emit(context, asset, as_of=to_text(as_of), model_version=version)
         return {"version": version, "stage": "Production", "decided_by": decided_by, "reason": reason}

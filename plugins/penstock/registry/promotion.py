@@ -28,7 +28,7 @@ from penstock.spec.environment import ApprovalMode
 from penstock.workspace import Workspace
 
 __all__ = [
-    "AUTOMATIC", "Decision", "FollowUp", "decide_automatic", "first_promotion_as_of", "follow_up",
+    "AUTOMATIC", "Decision", "FollowUp", "carry_out", "decide_automatic", "first_promotion_as_of", "follow_up",
     "production_since", "promised_metrics", "promote", "reject", "rollback", "stage_after_compliance",
 ]  # fmt: skip
 
@@ -114,7 +114,25 @@ def promote(
     )  # fmt: skip
 
 
-def check_in_production(done: Transition) -> None:
+def carry_out(
+    workspace: Workspace, project: str, model: str, version: int, decision: Decision, evidence: dict[str, Any],
+    as_of: datetime,
+) -> Transition:  # fmt: skip
+    """What a decision comes to in model_promotion, in Airflow and in the shell: to Production, or to Archived.
+
+    `evidence` is that of `promote`, with the verdicts of both gates and what was decided upon. Raises what `promote`
+    and `reject` raise, and GateError where the version is not in production after it: others came since this very
+    promotion took place.
+    """
+    about = (workspace, project, model, version, decision.decided_by, decision.reason, evidence, as_of)
+    if not decision.approved:
+        return reject(*about)
+    done = promote(*about, by_hand=False)
+    _check_in_production(done)
+    return done
+
+
+def _check_in_production(done: Transition) -> None:
     """Raises GateError where a promotion that is asked for again took place before, and others came since."""
     if done.production == done.version:
         return
