@@ -217,7 +217,6 @@ def model_promotion(workspace: Workspace, request: Request, step: Steps) -> None
     from penstock.registry.compliance import check_compliance
     from penstock.registry.deciding import fingerprint
     from penstock.registry.deployments import repair
-    from penstock.registry.holds import check_not_rolled_back
     from penstock.registry.methods import Pending
     from penstock.registry.promotion import AUTOMATIC, Decision, carry_out, stage_after_compliance
     from penstock.registry.queue import admit
@@ -229,7 +228,6 @@ def model_promotion(workspace: Workspace, request: Request, step: Steps) -> None
     if request.approved_by is not None:
         check_may_approve(workspace, f"{request.project}.{request.model} version {version}", request.approved_by)
     step("repair", lambda: repair(*about, as_of))
-    check_not_rolled_back(*about, version)
     if step("admit", lambda: admit(*about, version, as_of)) is None:
         return
     compliance = step("compliance_check", lambda: check_compliance(*about, version, as_of))

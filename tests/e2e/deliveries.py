@@ -41,11 +41,25 @@ def parcel(model: str, version: int, secret: str, kind: str = "fresh", tags: dic
     data = {"name": model, "version": str(version), "source": "models:/m-1", "run_id": None, "tags": tags or {},
             "description": None}  # fmt: skip
     body = json.dumps({"entity": "model_version", "action": "created", "data": data}).encode()
-    timestamp = str(int(time.time()) - (OLDEST_SECONDS + 60 if kind == "stale" else 0))
-    delivery_id = str(uuid.uuid4())
-    signature = sign("somebody else's secret" if kind == "forged" else secret, delivery_id, timestamp, body)
-    return Parcel(kind, version, {"Content-Type": "application/json", DELIVERY_ID: delivery_id, TIMESTAMP: timestamp,
-                                  SIGNATURE: signature}, body)  # fmt: skip
+    signed_at = int(time.time()) - (OLDEST_SECONDS + 60 if kind == "stale" else 0)
+    return _signed(kind, version, body, "somebody else's secret" if kind == "forged" else secret, signed_at)
+
+
+def _signed(kind: str, version: int, body: bytes, secret: str, signed_at: int) -> Parcel:
+    delivery_id, timestamp = str(uuid.uuid4()), str(signed_at)
+    return Parcel(
+        kind, version,
+        {"Content-Type": "application/json", DELIVERY_ID: delivery_id, TIMESTAMP: timestamp,
+         SIGNATURE: sign(secret, delivery_id, timestamp, body)},
+        body,
+    )  # fmt: skip
+
+
+def alias_moved(model: str, alias: str, version: int, secret: str) -> Parcel:
+    """One delivery of `model_version_alias.created`, signed now."""
+    data = {"name": model, "alias": alias, "version": str(version)}
+    body = json.dumps({"entity": "model_version_alias", "action": "created", "data": data}).encode()
+    return _signed("fresh", version, body, secret, int(time.time()))
 
 
 def mixture(model: str, secret: str, count: int, seed: int = 5) -> list[Parcel]:

@@ -26,7 +26,7 @@ from penstock.stack.settings import read_settings
 from penstock.stack.supervisor import Supervisor
 from penstock.workspace import Workspace
 from tests.e2e.conftest import RunningAirflow
-from tests.e2e.deliveries import mixture, parcel, send, summary
+from tests.e2e.deliveries import alias_moved, mixture, parcel, send, summary
 
 DELIVERIES = int(os.environ.get("PENSTOCK_DELIVERIES", "200"))
 OF_GATES = ("penstock.stage", "penstock.compliance")
@@ -85,11 +85,11 @@ def register(client: MlflowClient, folder: Path, tags: dict[str, str] | None = N
     return int(made.version)
 
 
-def _waiting(airflow: RunningAirflow, version: int) -> DagRun:
+def _waiting(airflow: RunningAirflow, version: int, run_id: str | None = None) -> DagRun:
     """The run of a version, once its approval may be answered."""
 
     def look() -> DagRun | None:
-        run = run_of(airflow, version)
+        run = run_of(airflow, version, run_id)
         asked = [item for item in airflow.client.open_approvals() if run and item["run_id"] == run.run_id]
         old_enough = asked and pd.Timestamp(asked[0]["since"]) < pd.Timestamp(now() - timedelta(seconds=4))
         return run if run and old_enough and airflow.client.tasks(run)["approval"] == "awaiting_input" else None
@@ -97,8 +97,8 @@ def _waiting(airflow: RunningAirflow, version: int) -> DagRun:
     return airflow.wait(look, f"version {version} to wait for approval", 240)
 
 
-def run_of(airflow: RunningAirflow, version: int) -> DagRun | None:
-    wanted = f"promote__energy__{version}"
+def run_of(airflow: RunningAirflow, version: int, run_id: str | None = None) -> DagRun | None:
+    wanted = run_id or f"promote__energy__{version}"
     return next((run for run in airflow.client.runs(dag_id=PROMOTION) if run.run_id == wanted), None)
 
 
@@ -173,9 +173,38 @@ def test_a_newer_version_takes_the_place_of_one_that_waits_for_approval(
     last = _waiting(airflow, newest)
     assert [item["run_id"] for item in airflow.client.open_approvals()] == [last.run_id]
     assert "no longer waits for approval" in (airflow.home / "dev/notifications.jsonl").read_text()
-    with airflow.login("engineer") as engineer:
-        engineer.answer_approval(last, "approval", "Reject", reason="only to see it wait")
+
+
+def _newest_waiting(airflow: RunningAirflow) -> DagRun:
+    (item,) = airflow.client.open_approvals()
+    return next(run for run in airflow.client.runs(dag_id=PROMOTION) if run.run_id == item["run_id"])
+
+
+def test_a_hand_that_moves_the_alias_of_a_waiting_version_ends_no_request(
+    airflow: RunningAirflow, promotion: str, webhook: WebhookCredentials
+) -> None:
+    """The event is MLflow's and genuine, but no transition archived the version: whoever repairs decides."""
+    last = _newest_waiting(airflow)
+    sent = alias_moved(MODEL, "staging", int(last.conf["model_version"]) + 1, webhook.secret)
+    answer = httpx.post(webhook.url, content=sent.body, headers=sent.headers)
+    assert (answer.status_code, answer.json()) == (200, {"outcome": "noticed", "ended": []})
+    assert airflow.client.tasks(last)["approval"] == "awaiting_input"
+
+
+def test_a_version_in_staging_whose_request_was_ended_is_asked_about_again(
+    airflow: RunningAirflow, promotion: str, notebook: MlflowClient
+) -> None:
+    last = _newest_waiting(airflow)
+    place = f"/dags/{PROMOTION}/dagRuns/{last.run_id}/taskInstances/approval"
+    airflow.client.call("PATCH", place, json={"new_state": "skipped", "include_downstream": True})
     assert airflow.finish(last).state == "success"
+    assert airflow.run(RECONCILIATION).state == "success"
+    version = int(last.conf["model_version"])
+    again = _waiting(airflow, version, f"promote__energy__{version}__again_1")
+    with airflow.login("engineer") as engineer:
+        engineer.answer_approval(again, "approval", "Reject", reason="only to see it wait")
+    assert airflow.finish(again).state == "success"
+    assert notebook.get_model_version(MODEL, str(version)).tags["penstock.stage"] == "Archived"
 
 
 def test_each_version_has_one_run_and_no_bad_delivery_makes_one(

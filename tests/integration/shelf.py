@@ -4,7 +4,7 @@ import itertools
 import json
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -54,6 +54,22 @@ class Shelf:
     @property
     def registered(self) -> client.RegisteredModel:
         return client.RegisteredModel(self.workspace, self.project, self.model)
+
+    def delete(self, *versions: int) -> None:
+        """As somebody who tidies up in MLflow."""
+        for version in versions:
+            self.registered.delete(version)
+
+    def begin_anew(self, count: int) -> None:
+        """The registered model is deleted in MLflow, and made again with so many versions."""
+        import mlflow
+
+        api = mlflow.MlflowClient()
+        run = api.get_run(str(self.registered.versions()[0].run_id))
+        api.delete_registered_model(self.registered.name)
+        api.create_registered_model(self.registered.name)
+        for _ in range(count):
+            api.create_model_version(self.registered.name, f"{run.info.artifact_uri}/model", run.info.run_id)
 
     @property
     def rows(self):
@@ -122,6 +138,22 @@ def make_shelf(make_workspace: Callable[..., Workspace], tmp_path: Path) -> Iter
     yield make
     for name in made:
         mlflow.MlflowClient().delete_registered_model(name)
+
+
+@dataclass
+class Runs:
+    """The runs of a promotion DAG, by id and state, as Airflow would tell of them."""
+
+    states: dict[str, str] = field(default_factory=dict)
+
+    def exists(self, run_id: str) -> bool:
+        return run_id in self.states
+
+    def failed(self, run_id: str) -> bool:
+        return self.states.get(run_id) == "failed"
+
+    def any_active(self) -> bool:
+        return bool({"queued", "running"} & set(self.states.values()))
 
 
 class Killed(BaseException):

@@ -16,6 +16,7 @@ from penstock.gates import Check, Outcome, Verdict
 from penstock.hooks.workspace import WorkspaceHook
 from penstock.lineage.models import registered_versions
 from penstock.registry.audit import AuditLog
+from penstock.registry.client import RegisteredModel
 from penstock.registry.deployments import repair, transition
 from penstock.registry.notes import NoteKind
 from penstock.registry.queue import admit, find_missed, settle_waiting
@@ -23,8 +24,9 @@ from penstock.registry.stages import STAGE_TAG, Stage, stage_of
 from penstock.registry.turns import Superseded
 from penstock.spec.environment import Approval
 from penstock.training import mlflow_client
+from penstock.ui.requests import is_archived
 from penstock.workspace import Connections, Lineage
-from tests.integration.shelf import AS_OF, Shelf, make_shelf
+from tests.integration.shelf import AS_OF, Runs, Shelf, make_shelf
 
 __all__ = ["make_shelf"]
 AUTOMATIC = {"decided_by": "penstock (automatic)"}
@@ -214,18 +216,60 @@ def test_a_version_that_is_not_there_is_named(make_shelf: Callable[..., Shelf]) 
 def test_the_newest_version_without_stage_and_run_was_missed(make_shelf: Callable[..., Shelf]) -> None:
     shelf = make_shelf(3)
     shelf.registered.tag(2, {"penstock.as_of": "2020-04-01T00:00:00Z"})
-    under_way = {3}
-    found = find_missed(*about(shelf), under_way.__contains__)
+    third, second = (f"promote__{shelf.model}__{version}" for version in (3, 2))
+    runs = Runs({third: "running"})
+    found = find_missed(*about(shelf), runs)
     assert found
-    assert (found.version, found.as_of) == (2, "2020-04-01T00:00:00Z")
-    under_way.add(2)
+    assert (found.version, found.as_of, found.run_id) == (2, "2020-04-01T00:00:00Z", second)
+    runs.states[second] = "failed"
     shelf.registered.tag(1, {"penstock.as_of": "yesterday"})
-    unreadable = find_missed(*about(shelf), under_way.__contains__)
+    unreadable = find_missed(*about(shelf), runs)
     assert unreadable
     assert unreadable.version == 1
     assert unreadable.as_of > "2020"
-    shelf.move(1, Stage.STAGING)
-    assert find_missed(*about(shelf), under_way.__contains__) is None
+    shelf.move(1, Stage.ARCHIVED)
+    assert find_missed(*about(shelf), runs) is None
+
+
+def test_a_version_in_staging_that_nobody_is_asked_about_any_more_was_missed(make_shelf: Callable[..., Shelf]) -> None:
+    shelf = make_shelf(1)
+    shelf.move(1, Stage.STAGING, **AUTOMATIC)
+    first = f"promote__{shelf.model}__1"
+    for states, wanted in (
+        ({}, first),  # `penstock run model_promotion` left it where a person is to answer
+        ({first: "running"}, None),
+        ({first: "failed"}, None),
+        ({first: "success"}, f"{first}__again_1"),  # its request was skipped, by a hand or an event of MLflow's
+        ({first: "success", "manual__now": "running"}, None),
+        ({first: "success", f"{first}__again_1": "failed"}, None),
+        ({first: "success", f"{first}__again_1": "success"}, f"{first}__again_2"),
+    ):
+        found = find_missed(*about(shelf), Runs(states))
+        assert (found and found.run_id) == wanted, states
+    shelf.move(1, Stage.PRODUCTION)
+    assert find_missed(*about(shelf), Runs({first: "success"})) is None
+
+
+def test_an_alias_that_a_hand_moved_ends_nobodys_request(make_shelf: Callable[..., Shelf], monkeypatch) -> None:
+    """An event of MLflow's tells of the alias alone: what it means stands in the audit, before the alias moves."""
+    shelf = make_shelf(2, hand_moved_alias="revert")
+    shelf.move(1, Stage.STAGING, **AUTOMATIC)
+    shelf.registered.move_alias("staging", 2)
+    assert not is_archived(AuditLog(*about(shelf)).read(), 1)
+    repair(*about(shelf))
+    assert shelf.registered.aliases() == {"staging": 1}
+    assert not is_archived(AuditLog(*about(shelf)).read(), 1)
+    seen = []
+    move_alias = RegisteredModel.move_alias
+
+    def told(self, alias, version):
+        move_alias(self, alias, version)
+        seen.append((alias, version, is_archived(AuditLog(*about(shelf)).read(), 1)))
+
+    monkeypatch.setattr(RegisteredModel, "move_alias", told)
+    shelf.move(2, Stage.STAGING, **AUTOMATIC)
+    assert seen[0] == ("staging", 2, True), "when the event goes out, the audit has it"
+    assert is_archived(AuditLog(*about(shelf)).read(), 1)
 
 
 def test_a_copied_version_is_a_candidate_although_the_stage_of_the_original_came_with_it(
@@ -238,7 +282,7 @@ def test_a_copied_version_is_a_candidate_although_the_stage_of_the_original_came
     shelf.move(1, Stage.ARCHIVED)
     copied = MlflowClient().copy_model_version(f"models:/{shelf.registered.name}/1", shelf.registered.name)
     assert copied.tags[STAGE_TAG] == "Archived"
-    found = find_missed(*about(shelf), lambda _: False)
+    found = find_missed(*about(shelf), Runs())
     assert found
     assert found.version == 2
     assert admit(*about(shelf), 2, AS_OF).version == 2
@@ -248,10 +292,10 @@ def test_a_copied_version_is_a_candidate_although_the_stage_of_the_original_came
 
 def test_what_a_hand_archived_by_its_tag_is_found_after_the_repair(make_shelf: Callable[..., Shelf]) -> None:
     shelf = make_shelf(1)
-    transition(*about(shelf), 1, Stage.STAGING, "Ann", "looks good", {}, AS_OF)
+    transition(*about(shelf), 1, Stage.ARCHIVED, "Ann", "looks bad", {}, AS_OF)
     shelf.registered.tag(1, {STAGE_TAG: None})
     repair(*about(shelf))
-    assert find_missed(*about(shelf), lambda _: False) is None
+    assert find_missed(*about(shelf), Runs()) is None
 
 
 def test_versions_beyond_one_page_of_the_registry_are_seen(

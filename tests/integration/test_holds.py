@@ -126,6 +126,69 @@ def test_rollback_to_a_chosen_version(make_shelf):
         shelf.back()
 
 
+def test_versions_that_were_deleted_in_mlflow_are_passed_over(make_shelf):
+    shelf = make_shelf()
+    for version in (1, 2, 3):
+        shelf.move(version, Stage.PRODUCTION)
+    shelf.delete(2)
+    with pytest.raises(GateError, match=r"version 2 is not in the registry any more. What can come back: --to 1$"):
+        shelf.back(to_version=2)
+    assert shelf.back().production == 1
+    allow(*shelf.about, 3, "Ann", "it was the sensor")
+    shelf.move(3, Stage.PRODUCTION, cause="again")
+    shelf.delete(1)
+    before = shelf.state
+    with pytest.raises(NothingToDo, match="version 3 is in production, and 1 before it are not in the registry"):
+        shelf.back()
+    assert shelf.state == before
+
+
+def test_production_that_was_lost_comes_back_by_a_rollback(make_shelf):
+    shelf = make_shelf()
+    for version in (1, 2, 3):
+        shelf.move(version, Stage.PRODUCTION)
+    shelf.delete(3)
+    done = shelf.back()
+    assert (done.production, done.displaced) == (2, None)
+    assert shelf.back(from_version=3).repeated
+    assert shelf.state["stages"] == {1: "Archived", 2: "Production"}
+    assert shelf.back().production == 1
+
+
+def test_an_alias_that_a_hand_took_away_comes_back_by_a_rollback(make_shelf):
+    shelf = make_shelf(2, hand_moved_alias="adopt")
+    shelf.move(1, Stage.PRODUCTION)
+    shelf.registered.move_alias("production", None)
+    with pytest.raises(NothingToDo, match="version 1 was the first in production: .* itself comes back by `--to 1`"):
+        shelf.back()
+    assert shelf.back(to_version=1).production == 1
+    assert not holds(*shelf.about).rolled_back, "it came back: nothing holds it"
+    shelf.move(2, Stage.PRODUCTION)
+    shelf.registered.move_alias("production", None)
+    assert shelf.back().production == 1, "what was taken away stays away, unless it is named"
+    assert [*holds(*shelf.about).rolled_back] == [2]
+
+
+def test_a_rollback_that_is_tried_again_goes_back_once_even_where_production_was_lost(make_shelf):
+    from penstock.operators.releases import RollbackOperator
+
+    shelf = make_shelf()
+    for version in (1, 2, 3):
+        shelf.move(version, Stage.PRODUCTION)
+    shelf.delete(3)
+    memory = {}
+    context = {
+        "task_state_store": SimpleNamespace(get=memory.get, set=memory.__setitem__),
+        "params": {"reason": "it is gone", "unchecked": True}, "dag_run": SimpleNamespace(triggering_user_name="Ann"),
+    }  # fmt: skip
+    task = RollbackOperator(
+        task_id="rollback", project=shelf.project, model=shelf.model, root=shelf.workspace.root
+    )  # fmt: skip
+    first = task.run(shelf.workspace, AS_OF, context)
+    again = task.run(shelf.workspace, AS_OF, context)
+    assert (first.production, again.production, again.repeated) == (2, 2, True)
+
+
 def compared_with(version: int | None) -> dict:
     check = Check("enough rows", Outcome.PASS, "500 rows", {"production_version": version})
     return Verdict("comparison", "the candidate", (check,)).to_dict()

@@ -1,6 +1,7 @@
 """Two trained versions go through comparison, promotion, rejection and rollback."""
 
 import json
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from penstock.clock import to_text
-from penstock.errors import GateError, NothingToDo, RegistryError
+from penstock.errors import GateError, NothingToDo, RegistryError, ServiceError
 from penstock.lakehouse.small_tables import read
 from penstock.monitoring.follow_up import follow_up_promotion
 from penstock.registry import client, settling
@@ -31,6 +32,7 @@ from penstock.registry.promotion import (
 from penstock.registry.stages import Stage, current_production, versions
 from penstock.runner import Request, run_pipeline
 from penstock.spec.environment import Notification
+from penstock.workspace import Workspace
 from tests.integration.plant import FIRST, MODEL, SECOND, Plant, checks, open_workspace
 from tests.integration.promised import publish_window
 
@@ -270,7 +272,9 @@ def test_a_window_in_which_a_promised_metric_has_no_value_does_not_hold_and_peop
     assert told == ([], "held"), "that all is well is no bad news"
 
 
-def _follow_up_task(plant: Plant, as_of: datetime, folder: Path) -> tuple[list[dict], str]:
+def _follow_up_task(
+    plant: Plant, as_of: datetime, folder: Path, workspace: Workspace | None = None
+) -> tuple[list[dict], str]:
     """Runs the task in Airflow's stead; answers what people are told, and the follow-up's state."""
     from airflow.sdk.exceptions import DownstreamTasksSkipped
 
@@ -282,7 +286,7 @@ def _follow_up_task(plant: Plant, as_of: datetime, folder: Path) -> tuple[list[d
     task = FollowUpOperator(task_id="follow_up", project=plant.project, model=MODEL, root=plant.workspace.root)
     ti = SimpleNamespace(xcom_push=lambda key, value: pushed.update({key: value}))
     with pytest.raises(DownstreamTasksSkipped):
-        task.run(plant.workspace.with_(environment=environment), as_of, {"ti": ti})
+        task.run((workspace or plant.workspace).with_(environment=environment), as_of, {"ti": ti})
     told = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
     return told, pushed["return_value"]["state"]
 
@@ -300,6 +304,34 @@ def test_where_nothing_was_promised_the_follow_up_says_so_at_once(plant, tmp_pat
     note = next(note for note in AuditLog(*plant.about).read().notes if note.kind == "follow_up")
     assert note.reason.startswith("undecided: nothing was promised of log_loss: neither")
     assert len(_follow_up_task(plant, day, tmp_path)[0]) == 1, "it is told once"
+
+
+def test_a_follow_up_whose_rollback_meets_an_obstacle_tells_people(plant, tmp_path, monkeypatch):
+    _watch(plant, windows=1, action="rollback")
+    one, two = plant.add("first"), plant.add("second")
+    promote(*plant.about, one, "a test", "because", {}, FIRST - timedelta(days=1))
+    promote(*plant.about, two, "a test", "because", {}, FIRST)
+    day = FIRST + timedelta(days=1)
+    publish_window(*plant.about, two, day, metric="log_loss", bound=0.6, value=0.9, labelled=300)
+    with monkeypatch.context() as outage:
+        outage.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+        away = plant.workspace.with_(
+            connections=replace(plant.workspace.resolved, mlflow_uri="http://127.0.0.1:9", registry_uri=None)
+        )
+        for _ in range(2):  # Airflow tries again
+            with pytest.raises(ServiceError, match="MLflow did not answer"):
+                _follow_up_task(plant, day, tmp_path, away)
+    told = [json.loads(line) for line in (tmp_path / "told.jsonl").read_text().splitlines()]
+    assert [notice["event"] for notice in told] == ["follow_up_failed"], "it is told once"
+    assert "stays in production: MLflow did not answer" in told[0]["subject"]
+    plant.workspace.mlflow()
+    plant.registered.delete(one)
+    told, state = _follow_up_task(plant, day, tmp_path)
+    assert state == "failed"
+    assert "stays in production" in told[1]["subject"]
+    assert "1 before it are not in the registry any more" in told[1]["subject"]
+    assert len(_follow_up_task(plant, day, tmp_path)[0]) == 2
+    assert current_production(*plant.about) == two
 
 
 def test_a_follow_up_that_comes_too_late_says_what_is_in_production(plant, monkeypatch):

@@ -4,10 +4,15 @@ from datetime import timedelta
 
 import pytest
 
+from penstock.errors import GateError, NothingToDo
 from penstock.registry import settling
 from penstock.registry.deployments import repair
+from penstock.registry.freezing import freeze
+from penstock.registry.numbering import check_number, number_on
+from penstock.registry.production import production_to_score
+from penstock.registry.queue import admit, find_missed
 from penstock.registry.stages import Stage, current_production
-from tests.integration.shelf import AS_OF, Killed, kill_after, make_shelf
+from tests.integration.shelf import AS_OF, Killed, Runs, kill_after, make_shelf
 
 __all__ = ["make_shelf"]
 
@@ -76,6 +81,52 @@ def test_a_deleted_production_version_leaves_none(make_shelf):
     assert repair(shelf.workspace, shelf.project, shelf.model).production is None
     shelf.move(2, Stage.PRODUCTION)
     assert shelf.registered.aliases() == {"production": 2}
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_hand_that_puts_the_alias_of_a_deleted_version_on_another_decides_nothing(make_shelf, frozen):
+    shelf = make_shelf(hand_moved_alias="adopt" if frozen else "revert")
+    shelf.move(1, Stage.PRODUCTION)
+    if frozen:
+        freeze(*shelf.about, "Ann", "the fair is on")
+    shelf.delete(1)
+    shelf.registered.move_alias("production", 2)
+    assert production_to_score(*shelf.about) is None
+    assert shelf.registered.aliases() == {}
+    assert shelf.state["stages"] == {2: None, 3: None}
+    by_hand = [(row.version, str(row.to_stage), str(row.state)) for row in shelf.rows[1:]]
+    assert by_hand == [(2, "Production", "reverted"), (1, "Archived", "completed")]
+    assert "from version 1 to version 2 in MLflow, and version 1 is not there any more" in shelf.rows[1].reason
+    before = shelf.state
+    repair(*shelf.about)
+    assert shelf.state == before
+
+
+def test_a_number_that_was_another_versions_is_refused_wherever_it_is_named(make_shelf):
+    shelf = make_shelf(hand_moved_alias="revert")
+    shelf.move(1, Stage.PRODUCTION)
+    shelf.move(2, Stage.PRODUCTION)
+    shelf.begin_anew(2)
+    said = "version 2 is another than the one that went through the gates .* those up to 2 are taken.*number_on"
+    for refuses in (
+        lambda: shelf.move(2, Stage.PRODUCTION),
+        lambda: admit(*shelf.about, 2, AS_OF),
+        lambda: check_number(*shelf.about, 2),
+        lambda: find_missed(*shelf.about, Runs()),
+    ):
+        with pytest.raises(GateError, match=said):
+            refuses()
+    assert repair(*shelf.about).production is None
+    assert shelf.registered.aliases() == {}, "the alias is not put on the new version 2, which nobody has judged"
+    with pytest.raises(NothingToDo, match="1 before it are not in the registry any more"):
+        shelf.back()
+    assert number_on(*shelf.about, 2) == 3
+    assert [int(found.version) for found in shelf.registered.versions()] == [1, 3]
+    assert number_on(*shelf.about, 3) == 3, "it is free"
+    found = find_missed(*shelf.about, Runs())
+    assert (found.version, found.run_id) == (3, f"promote__{shelf.model}__3")
+    assert admit(*shelf.about, 3, AS_OF).version == 3
+    assert shelf.move(3, Stage.PRODUCTION).production == 3
 
 
 def test_a_hand_that_moves_the_alias_under_a_pending_transition_wins(make_shelf, monkeypatch):

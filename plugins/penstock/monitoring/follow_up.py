@@ -4,13 +4,14 @@ What was decided about a window is a note in the audit; everything else is read 
 that a run which was killed, or left out, is caught up by the next.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from penstock.clock import to_text
-from penstock.errors import GateError, NothingToDo
+from penstock.errors import NothingToDo, PenstockError, ServiceError
 from penstock.monitoring.metric_rows import Kind
 from penstock.monitoring.windows import LABEL_COVERAGE, read_published
 from penstock.registry.audit import AuditLog, Conflict, DeploymentRow
@@ -64,8 +65,20 @@ class JudgedWindow:
 
 
 @dataclass(frozen=True)
+class _Decided:
+    """What is noted of a promotion: its name among such notes, why, and the figures."""
+
+    name: str
+    reason: str
+    evidence: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class FollowUpReport:
-    """What the windows since a promotion say. `news`: something was decided that was not before."""
+    """What the windows since a promotion say. `news`: something was decided that was not before.
+
+    try_again: the rollback met a service that does not answer, so the same call may do it soon.
+    """
 
     version: int
     state: FollowUpState
@@ -73,6 +86,7 @@ class FollowUpReport:
     windows: tuple[JudgedWindow, ...]
     production: int | None
     news: bool
+    try_again: bool = False
 
     @property
     def lines(self) -> list[str]:
@@ -129,14 +143,29 @@ def _conclude(
         done_back = rollback(
             workspace, project, promotion.model, DECIDED_BY, reason, from_version=version, as_of=as_of
         )  # fmt: skip
-    except (NothingToDo, GateError) as obstacle:
-        now_there = current_production(workspace, project, promotion.model)
-        stays = now_there == version
-        text = f"{reason}. It {'stays in production' if stays else 'was not rolled back'}: {obstacle}"
-        return FollowUpReport(version, FollowUpState.FAILED, text, windows, now_there, news)
+    except PenstockError as obstacle:  # whatever it is, people must hear that a broken promise stays
+        return _not_rolled_back(workspace, project, promotion, windows, as_of, reason, obstacle)
     back = done_back.production or version
     text = f"{reason}. Version {back} is in production again"
     return FollowUpReport(version, FollowUpState.ROLLED_BACK, text, windows, back, news=True)
+
+
+def _not_rolled_back(
+    workspace: Workspace, project: str, promotion: DeploymentRow, windows: tuple[JudgedWindow, ...],
+    as_of: datetime, reason: str, obstacle: PenstockError,
+) -> FollowUpReport:  # fmt: skip
+    """What is told where the way back is barred: once for each kind of obstacle, whichever try meets it."""
+    kind = type(obstacle).__name__
+    told = _Decided(f"not rolled back/{kind}", f"not rolled back: {obstacle}", {"obstacle": kind})
+    news = bool(_keep(workspace, project, promotion, [told], as_of))
+    try:
+        now_there = current_production(workspace, project, promotion.model)
+    except ServiceError:
+        now_there = promotion.version  # as far as is known
+    stays = now_there == promotion.version
+    text = f"{reason}. It {'stays in production' if stays else 'was not rolled back'}: {obstacle}"
+    try_again = isinstance(obstacle, ServiceError)
+    return FollowUpReport(promotion.version, FollowUpState.FAILED, text, windows, now_there, news, try_again)
 
 
 def _judge(
@@ -210,28 +239,40 @@ def _record(
 ) -> frozenset[str]:  # fmt: skip
     """Keeps what was decided, and the window since which nobody will know, each once; answers the new outcomes."""
     last_blind = _blind(windows, rule)[-1:]
+    decided = [
+        _Decided(
+            f"{to_text(one.end)}/{one.outcome}", f"{one.outcome}: {one.detail}",
+            {"window_end": to_text(one.end), "outcome": one.outcome, "rows": one.rows,
+             "labelled_rows": one.labelled_rows},
+        )
+        for one in windows if one.outcome != _Outcome.UNDECIDED or one in last_blind
+    ]  # fmt: skip
+    fresh = _keep(workspace, project, promotion, decided, as_of)
+    return frozenset(one.evidence["outcome"] for one in fresh)
+
+
+def _keep(
+    workspace: Workspace, project: str, promotion: DeploymentRow, decided: Sequence[_Decided], as_of: datetime
+) -> list[_Decided]:
+    """Notes what was decided of a promotion, each once; answers what is new."""
     log = AuditLog(workspace, project, promotion.model)
     for _ in patience(registered_name(project, promotion.model)):
         snapshot = log.read()
         known = {note.note_id for note in snapshot.notes}
-        at = snapshot.next_moment()
-        fresh = [
+        at, prefix = snapshot.next_moment(), f"{promotion.transition_id}/follow_up/"
+        fresh = [one for one in decided if prefix + one.name not in known]
+        rows = [
             Note(
-                name, promotion.model, NoteKind.FOLLOW_UP, promotion.version, DECIDED_BY,
-                f"{one.outcome}: {one.detail}", as_of, at,
-                {"window_end": to_text(one.end), "outcome": one.outcome, "rows": one.rows,
-                 "labelled_rows": one.labelled_rows, "promotion": promotion.transition_id},
-                workspace.lineage.run,
+                prefix + one.name, promotion.model, NoteKind.FOLLOW_UP, promotion.version, DECIDED_BY, one.reason,
+                as_of, at, {**one.evidence, "promotion": promotion.transition_id}, workspace.lineage.run,
             )
-            for one in windows
-            if (one.outcome != _Outcome.UNDECIDED or one in last_blind)
-            and (name := f"{promotion.transition_id}/follow_up/{to_text(one.end)}/{one.outcome}") not in known
+            for one in fresh
         ]  # fmt: skip
-        if not fresh:
-            return frozenset()
+        if not rows:
+            return []
         try:
-            log.commit(snapshot, fresh)
+            log.commit(snapshot, rows)
         except Conflict:
             continue
-        return frozenset(note.evidence["outcome"] for note in fresh)
+        return fresh
     raise AssertionError  # patience raises before it ends

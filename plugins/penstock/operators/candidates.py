@@ -1,5 +1,6 @@
 """Operators about the order of candidates: whose turn it is, and whose promotion was missed."""
 
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +31,10 @@ def most_at_once(scope: "Scope") -> int:
 
 
 class AdmitCandidateOperator(VersionOperator):
-    """Lets the run's version go on, unless a newer one is registered: then it is archived, and the run ends here."""
+    """Lets the run's version go on, unless a newer one is registered: then it is archived, and the run ends here.
+
+    A version that was rolled back is stopped here, until a person allows it.
+    """
 
     def run(self, workspace: Workspace, as_of: datetime, context: Context) -> Any:
         """Calls penstock.registry.queue.admit."""
@@ -49,22 +53,39 @@ class ReconcileStagesOperator(ModelOperator):
         return repair(workspace, self.project, self.model)
 
 
+@dataclass(frozen=True)
+class _Runs:
+    """A promotion DAG's runs, asked for over the task's own connection to Airflow."""
+
+    ti: Any
+    dag_id: str
+
+    def exists(self, run_id: str) -> bool:
+        return bool(self.ti.get_dr_count(dag_id=self.dag_id, run_ids=[run_id]))
+
+    def failed(self, run_id: str) -> bool:
+        return bool(self.ti.get_dr_count(dag_id=self.dag_id, run_ids=[run_id], states=["failed"]))
+
+    def any_active(self) -> bool:
+        return bool(self.ti.get_dr_count(dag_id=self.dag_id, states=["queued", "running"]))
+
+
 class FindMissedVersionOperator(ModelOperator):
-    """The newest version that has no stage and no promotion; skips where there is none. XCom: version, as_of."""
+    """The version that nobody decides upon, though somebody should; skips where there is none. XCom: version, as_of,
+    run_id.
+    """
 
     def run(self, workspace: Workspace, as_of: datetime, context: Context) -> Any:  # noqa: ARG002
         """Calls penstock.registry.queue.find_missed."""
         from penstock.registry.queue import find_missed
 
-        promotion, ti = f"{self.project}.{self.model}.model_promotion", context["ti"]
-
-        def has_run(version: int) -> bool:
-            return bool(ti.get_dr_count(dag_id=promotion, run_ids=[f"promote__{self.model}__{version}"]))
-
-        found = find_missed(workspace, self.project, self.model, has_run)
+        runs = _Runs(context["ti"], f"{self.project}.{self.model}.model_promotion")
+        found = find_missed(workspace, self.project, self.model, runs)
         if found is None:
-            raise NothingToDo(f"every version of {self.project}.{self.model} has a stage, or its promotion's run")
-        self.log.warning("version %s has no stage, and no promotion was asked for: it is now", found.version)
+            raise NothingToDo(
+                f"every version of {self.project}.{self.model} was decided upon, or has its promotion's run"
+            )
+        self.log.warning("nobody decides upon version %s: %s is asked for", found.version, found.run_id)
         return found
 
 
@@ -74,7 +95,7 @@ def request_missed_promotion(scope: "Scope", *, missed: str) -> BaseOperator:
     return TriggerDagRunOperator(
         task_id="request_promotion",
         trigger_dag_id=scope.dag_id("model_promotion"),
-        trigger_run_id=f"promote__{scope.model}__{{{{ {found}['version'] }}}}",
+        trigger_run_id=f"{{{{ {found}['run_id'] }}}}",
         logical_date=None,
         conf={
             "model_version": f"{{{{ {found}['version'] }}}}",

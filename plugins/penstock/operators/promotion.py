@@ -50,20 +50,13 @@ class VersionOperator(ModelOperator):
 
 
 class RepairStagesOperator(ModelOperator):
-    """Completes what a crash left half done, notices an alias that was moved by hand, and looks at the door.
+    """Completes what a crash left half done, and notices an alias that was moved by hand."""
 
-    A version that was rolled back is stopped here, until a person allows it.
-    """
-
-    def run(self, workspace: Workspace, as_of: datetime, context: Context) -> Any:
+    def run(self, workspace: Workspace, as_of: datetime, context: Context) -> Any:  # noqa: ARG002
         """Calls penstock.registry.deployments.repair."""
         from penstock.registry.deployments import repair
-        from penstock.registry.holds import check_not_rolled_back
 
-        found = repair(workspace, self.project, self.model, as_of)
-        if version := (context.get("params") or {}).get("model_version"):
-            check_not_rolled_back(workspace, self.project, self.model, int(version))
-        return found
+        return repair(workspace, self.project, self.model, as_of)
 
 
 class ComplianceCheckOperator(VersionOperator):

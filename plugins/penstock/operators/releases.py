@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import Context, Param
 
 from penstock.clock import to_text
-from penstock.errors import GateError, SpecError
+from penstock.errors import GateError, ServiceError, SpecError
 from penstock.notifiers.notice import Notice, notify
 from penstock.operators.base import emit
 from penstock.operators.links import page
@@ -75,16 +75,15 @@ class RollbackOperator(ModelOperator):
 
     def run(self, workspace: Workspace, as_of: datetime, context: Context) -> Any:
         """Calls penstock.registry.rolling_back.rollback. A try again answers with what the first came to."""
-        from penstock.registry.rolling_back import rollback
-        from penstock.registry.stages import current_production
+        from penstock.registry.rolling_back import rollback, version_to_leave
 
         params = context["params"]
-        # a try again must not go one version further: what the first try found in production is what leaves
+        # a try again must not go one version further: what leaves is what the first try found
         memory = context["task_state_store"]
         leaving = params.get("from_version") or memory.get("leaving")
         if not leaving:
-            leaving = current_production(workspace, self.project, self.model)
-            if leaving:  # else the rollback says that there is nothing in production
+            leaving = version_to_leave(workspace, self.project, self.model, as_of)
+            if leaving:  # else the rollback says that there was nothing in production
                 memory.set("leaving", leaving)
         done = rollback(
             workspace, self.project, self.model, person(context), str(params["reason"]), from_version=leaving,
@@ -155,6 +154,8 @@ class FollowUpOperator(ModelOperator):
                 event, self.project, self.model, found.version, found.reason, "\n".join(found.lines), link
             )  # fmt: skip
             notify(workspace.environment, notice, context, self.log)
+        if found.try_again:
+            raise ServiceError(found.reason)
         if not rolled_back:
             stop_here(self, context, f"{found.state}: {found.reason}", {"state": str(found.state)})
         return {"state": str(found.state), "version": found.version, "production": found.production}

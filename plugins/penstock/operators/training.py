@@ -104,17 +104,22 @@ class ProfileModelOperator(_RunOperator):
 
 
 class RegisterModelOperator(_RunOperator):
-    """Writes the model card, and registers the run's model, with no stage yet. XCom: name, version."""
+    """Writes the model card, and registers the run's model, with no stage yet. XCom: name, version.
+
+    Fails where MLflow gave it a number that was another version's: its promotion would be taken for that one's.
+    """
 
     operator_extra_links = (MlflowRunLink(), ModelCardLink(), ModelVersionLink())
 
     def run(self, workspace: Workspace, as_of: datetime, context: Context) -> Any:  # noqa: ARG002
         """Calls penstock.training.register.register_model."""
+        from penstock.registry.numbering import check_number
         from penstock.training.register import register_model
 
         self.store_links(workspace, context)
         registered = register_model(workspace, self.project, self.model, self.run_id)
         ModelVersionLink.store(context, workspace.resolved.mlflow_uri, registered.name, registered.version)
+        check_number(workspace, self.project, self.model, registered.version)
         return registered
 
 

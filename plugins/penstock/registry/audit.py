@@ -24,6 +24,7 @@ from penstock.workspace import Workspace
 if TYPE_CHECKING:
     from deltalake import DeltaTable
 
+CREATED = "created_at"  # in a row's plan: when MLflow made the version, which tells it from others of its number
 _DEFINITION = SYSTEM_TABLES[SystemTable.DEPLOYMENTS]
 
 
@@ -129,6 +130,14 @@ class Snapshot:
             elif row.to_stage is Stage.STAGING:
                 found["staging"] = row.version
         return found
+
+    def is_version(self, version: int, created_at: int | None) -> bool:
+        """Whether what MLflow made at that moment (None: it has no such version) is the version that was moved here.
+
+        Where a registered model was deleted and made again, MLflow numbers from 1 once more.
+        """
+        noted = next((row.plan[CREATED] for row in self.rows if row.version == version and CREATED in row.plan), None)
+        return created_at is not None and noted in (None, created_at)
 
     def stage(self, version: int) -> Stage:
         """Where the completed transitions leave a version."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from penstock.errors import RegistryError, ServiceError
 from penstock.spec.names import TRAINING_METRIC_PREFIXES
-from penstock.training.mlflow_client import BY_NUMBER, every
+from penstock.training.mlflow_client import BY_NUMBER, every, outages
 from penstock.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -28,6 +28,17 @@ def registered_name(project: str, model: str) -> str:
 def cut(text: str, longest: int = _LONGEST_TAG) -> str:
     """A text that fits into a tag."""
     return text if len(text) <= longest else text[: longest - 2] + " …"
+
+
+def registered_names(workspace: Workspace) -> list[str]:
+    """The names of every model in the registry, others' included. Raises ServiceError where it does not answer."""
+    from mlflow import MlflowClient
+
+    workspace.mlflow()
+    resolved = workspace.resolved
+    client = MlflowClient(resolved.mlflow_uri, resolved.registry_uri or resolved.mlflow_uri)
+    with outages(resolved.registry_uri or resolved.mlflow_uri):
+        return [found.name for found in every(client.search_registered_models)]
 
 
 class RegisteredModel:
@@ -61,13 +72,29 @@ class RegisteredModel:
             found = list(every(self._client.search_model_versions, f"name='{self.name}'", order_by=BY_NUMBER))
         return sorted(found, key=lambda version: int(version.version))
 
+    def created_at(self, version: int) -> int | None:
+        """When MLflow made the version, in milliseconds by its clock; None where it has none (a deleted one, say)."""
+        try:
+            return int(self.version(version).creation_timestamp)
+        except RegistryError:
+            return None
+
     def has_version(self, version: int) -> bool:
         """Whether the version exists (a deleted one does not)."""
-        try:
-            self.version(version)
-        except RegistryError:
-            return False
-        return True
+        return self.created_at(version) is not None
+
+    def register_again(self, found: "ModelVersion") -> "ModelVersion":
+        """The same files, tags and description as one more version."""
+        with self._asking(f"version {found.version} once more"):
+            return self._client.create_model_version(
+                self.name, found.source, run_id=found.run_id, tags=found.tags, description=found.description,
+                model_id=found.model_id,
+            )  # fmt: skip
+
+    def delete(self, version: int) -> None:
+        """Deletes a version; its files stay with their run."""
+        with self._asking(f"deletion of version {version}"):
+            self._client.delete_model_version(self.name, str(version))
 
     def move_alias(self, alias: str, version: int | None) -> None:
         """Points an alias at a version; None takes the alias away."""

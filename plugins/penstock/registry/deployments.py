@@ -14,6 +14,7 @@ from penstock.errors import GateError
 from penstock.registry.audit import Conflict, DeploymentRow, Snapshot, State
 from penstock.registry.history import ROLLS_BACK, request_cause
 from penstock.registry.holds import raise_if_held
+from penstock.registry.numbering import raise_if_another
 from penstock.registry.settling import BY_HAND, Desk, Request, patience
 from penstock.registry.stages import ALIASES, Stage
 from penstock.registry.turns import BY_ITSELF, raise_if_not_its_turn
@@ -80,18 +81,19 @@ def transition(
     Raises RegistryError for an unknown version; Superseded (or, for a person's decision, GateError) for a
     candidate whose place a newer one has taken; GateError for the Production version that would leave its
     stage with nothing in its place, for a promotion that a freeze or a former rollback holds back (a rollback
-    itself is never held back), where production is not `expected_production`, and where a hand moved the alias
-    meanwhile; ServiceError where MLflow
+    itself is never held back), where production is not `expected_production`, where a hand moved the alias
+    meanwhile, and for a version whose number was another's in the audit (`numbering`); ServiceError where MLflow
     does not answer, or other transitions keep the model busy: the same call mends that later.
     """
     stage = Stage(to_stage)
     desk = Desk(workspace, project, model, as_of)
-    desk.registered.version(version)
+    found = desk.registered.version(version)
     said = cause or request_cause(desk.log.read().completed, version, as_of)
     request = Request(version, stage, decided_by, reason, evidence or {}, as_of, said)
     committed = False
     for _ in patience(desk.registered.name):
         snapshot = desk.settle(own=request.transition_id(model))
+        raise_if_another(snapshot, found)
         if not committed and cause is None:  # what was pending may have been the version's rollback
             request = replace(request, cause=request_cause(snapshot.completed, version, as_of))
         identifier = request.transition_id(model)

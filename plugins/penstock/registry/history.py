@@ -35,7 +35,7 @@ def production_stack(rows: Sequence[DeploymentRow]) -> list[int]:
         if ROLLS_BACK in row.plan and row.version in stack:
             del stack[stack.index(row.version) + 1 :]
             continue
-        if (left := row.plan.get(ROLLS_BACK)) in stack:
+        if (left := taken_out(row)) in stack:
             stack.remove(left)
         if row.version in stack:
             stack.remove(row.version)
@@ -43,9 +43,15 @@ def production_stack(rows: Sequence[DeploymentRow]) -> list[int]:
     return stack
 
 
+def taken_out(row: DeploymentRow) -> int | None:
+    """The version that a rollback's row took out of production; None for other rows, and where that came back."""
+    left = row.plan.get(ROLLS_BACK)
+    return None if left is None or left == row.version else int(left)
+
+
 def since_rolled_back(rows: Sequence[DeploymentRow], version: int) -> tuple[int, Sequence[DeploymentRow]]:
     """How often a version was rolled back, and the completed transitions since the last time (all, where never)."""
-    places = [place for place, row in enumerate(rows) if row.plan.get(ROLLS_BACK) == version]
+    places = [place for place, row in enumerate(rows) if taken_out(row) == version]
     return len(places), rows[places[-1] + 1 :] if places else rows
 
 

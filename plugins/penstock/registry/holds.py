@@ -7,7 +7,7 @@ from penstock.clock import to_text
 from penstock.errors import GateError
 from penstock.registry.audit import AuditLog, DeploymentRow, Snapshot
 from penstock.registry.client import registered_name
-from penstock.registry.history import ROLLS_BACK, production_rows
+from penstock.registry.history import production_rows, taken_out
 from penstock.registry.notes import Note, NoteKind
 from penstock.workspace import Workspace
 
@@ -42,12 +42,12 @@ def holds_of(snapshot: Snapshot) -> Holds:
     marks: dict[int, DeploymentRow] = {}
     for row in production_rows(snapshot.completed):
         marks.pop(row.version, None)  # it came back: somebody let it
-        if ROLLS_BACK in row.plan:
-            marks[int(row.plan[ROLLS_BACK])] = row
+        if (left := taken_out(row)) is not None:
+            marks[left] = row
     for note in snapshot.notes:
         mark = marks.get(note.version) if note.kind is NoteKind.ALLOW and note.version is not None else None
         if mark is not None and note.recorded_at > mark.requested_at:
-            del marks[mark.plan[ROLLS_BACK]]
+            marks = {version: row for version, row in marks.items() if row is not mark}
     rolled_back = {version: Hold(row.decided_by, row.reason, row.requested_at) for version, row in marks.items()}
     frozen = freeze_of(snapshot)
     return Holds(Hold(frozen.decided_by, frozen.reason, frozen.recorded_at) if frozen else None, rolled_back)
@@ -62,11 +62,6 @@ def freeze_of(snapshot: Snapshot) -> Note | None:
 def check_may_promote(workspace: Workspace, project: str, model: str, version: int) -> None:
     """Raises GateError where a freeze or the mark of a rollback keeps the version out of production."""
     raise_if_held(AuditLog(workspace, project, model).read(), registered_name(project, model), version)
-
-
-def check_not_rolled_back(workspace: Workspace, project: str, model: str, version: int) -> None:
-    """Raises GateError where the version was rolled back, and nobody has allowed it since."""
-    raise_if_rolled_back(holds_of(AuditLog(workspace, project, model).read()), registered_name(project, model), version)
 
 
 def raise_if_held(snapshot: Snapshot, name: str, version: int) -> None:

@@ -4,9 +4,10 @@ Versions wait in the order of their numbers. The newest is checked; what waited 
 names it. Nothing is lost in between: every version ends in Production, in Archived, or is the newest candidate.
 """
 
-from collections.abc import Callable
+import itertools
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Protocol
 
 from penstock.clock import parse_as_of, to_text
 from penstock.errors import ClockError
@@ -14,6 +15,8 @@ from penstock.registry.audit import AuditLog, DeploymentRow, Snapshot
 from penstock.registry.client import RegisteredModel
 from penstock.registry.deployments import repair, transition
 from penstock.registry.history import ROLLS_BACK, production_rows
+from penstock.registry.holds import holds_of, raise_if_rolled_back
+from penstock.registry.numbering import raise_if_another
 from penstock.registry.settling import staged_versions
 from penstock.registry.stages import Stage, derive_stage
 from penstock.registry.turns import BY_ITSELF, LIVE, SUPERSEDED_BY, Superseded
@@ -30,10 +33,29 @@ class Admission:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A version that has no stage, and the as_of at which it is promoted."""
+    """A version that nobody decides upon, the as_of at which it is promoted, and the DAG run to ask for."""
 
     version: int
     as_of: str
+    run_id: str
+
+
+class PromotionRuns(Protocol):
+    """The runs of a model's model_promotion, as Airflow knows them."""
+
+    def exists(self, run_id: str) -> bool:
+        """Whether there is such a run."""
+
+    def failed(self, run_id: str) -> bool:
+        """Whether it ended by a failure."""
+
+    def any_active(self) -> bool:
+        """Whether any run of the DAG goes on, or is queued."""
+
+
+def promotion_run_id(model: str, version: int, again: int = 0) -> str:
+    """The id of a version's promotion: the same whoever asks. `again`: how often its request was lost."""
+    return f"promote__{model}__{version}" + (f"__again_{again}" if again else "")
 
 
 def admit(workspace: Workspace, project: str, model: str, version: int, as_of: datetime) -> Admission:
@@ -42,12 +64,15 @@ def admit(workspace: Workspace, project: str, model: str, version: int, as_of: d
     An older one that waits for approval stays, until this one has passed its compliance check and takes its place in
     Staging: a version that is good for nothing supersedes nobody.
 
-    Raises Superseded where a newer candidate is registered (this one is archived then), RegistryError for an unknown
+    Raises Superseded where a newer candidate is registered (this one is archived then), GateError for a version that
+    was rolled back and that nobody has allowed since, or whose number was another's, RegistryError for an unknown
     version, and what `transition` raises.
     """
     registered = RegisteredModel(workspace, project, model)
-    registered.version(version)
-    live = _live(registered, AuditLog(workspace, project, model).read())
+    found, snapshot = registered.version(version), AuditLog(workspace, project, model).read()
+    raise_if_another(snapshot, found)
+    raise_if_rolled_back(holds_of(snapshot), registered.name, version)
+    live = _live(registered, snapshot)
     newer = [other for other in live if other > version]
     if newer:
         if version in live:
@@ -59,21 +84,45 @@ def admit(workspace: Workspace, project: str, model: str, version: int, as_of: d
     return Admission(version, tuple(older))
 
 
-def find_missed(
-    workspace: Workspace, project: str, model: str, has_run: Callable[[int], bool]
-) -> Candidate | None:  # fmt: skip
-    """The newest version without a stage whose promotion nobody has asked for; None where none was missed.
+def find_missed(workspace: Workspace, project: str, model: str, runs: PromotionRuns) -> Candidate | None:
+    """The newest version without a stage whose promotion nobody has asked for, else the one in Staging that nobody is
+    asked about any more; None where nothing was missed.
 
     Older ones need no run of their own: the newest supersedes them. A version whose run failed has one: to try that
     again is a person's decision, since what could mend itself was tried again already.
+
+    Raises GateError where the newest version has a number that was another's.
     """
     registered = RegisteredModel(workspace, project, model)
-    live = _live(registered, AuditLog(workspace, project, model).read())
+    snapshot, every = AuditLog(workspace, project, model).read(), registered.versions()
+    if every:
+        raise_if_another(snapshot, every[-1])
+    live = _live(registered, snapshot)
     waiting = sorted((number for number, stage in live.items() if stage is Stage.NONE), reverse=True)
-    found = next((version for version in waiting if not has_run(version)), None)
+    missed = ((version, promotion_run_id(model, version)) for version in waiting)
+    found = next((one for one in missed if not runs.exists(one[1])), None) or _forgotten(model, live, runs)
     if found is None:
         return None
-    return Candidate(found, _as_of(workspace, registered.version(found).tags.get("penstock.as_of")))
+    version, run_id = found
+    return Candidate(version, _as_of(workspace, registered.version(version).tags.get("penstock.as_of")), run_id)
+
+
+def _forgotten(model: str, live: dict[int, Stage], runs: PromotionRuns) -> tuple[int, str] | None:
+    """The version in Staging, and the run to ask for, where no run goes on that could decide upon it.
+
+    Its request was ended although it is a candidate still (a hand moved its alias, or skipped the task), or it came to
+    Staging without a run.
+    """
+    staged = next((version for version, stage in live.items() if stage is Stage.STAGING), None)
+    if staged is None or runs.any_active():
+        return None
+    ids = (promotion_run_id(model, staged, again) for again in itertools.count())
+    former = ""
+    for run_id in ids:
+        if not runs.exists(run_id):
+            return None if former and runs.failed(former) else (staged, run_id)
+        former = run_id
+    raise AssertionError  # there is a number that has no run yet
 
 
 def settle_waiting(workspace: Workspace, project: str, model: str, version: int, as_of: datetime) -> str | None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from penstock.clock import now
 from penstock.errors import ServiceError
-from penstock.registry.audit import AuditLog, Conflict, DeploymentRow, Snapshot, State
+from penstock.registry.audit import CREATED, AuditLog, Conflict, DeploymentRow, Snapshot, State
 from penstock.registry.client import RegisteredModel
 from penstock.registry.holds import freeze_of
 from penstock.registry.stages import ALIASES, STAGE_TAG, Stage, derive_stage
@@ -124,6 +124,8 @@ class Desk:
         return changed
 
     def _row(self, snapshot: Snapshot, request: Request, plan: dict[str, Any]) -> DeploymentRow:
+        if (made := self.registered.created_at(request.version)) is not None:
+            plan = {**plan, CREATED: made}
         return DeploymentRow(
             transition_id=request.transition_id(self.model), model=self.model, version=request.version,
             from_stage=snapshot.stage(request.version), to_stage=request.to_stage,
@@ -183,9 +185,12 @@ class Desk:
         alias = ALIASES[stage]
         version, to_stage = (is_now, stage) if is_now is not None else (was, Stage.ARCHIVED)
         assert version is not None  # one of the two is a version, since they differ
+        gone = was is not None and not snapshot.is_version(was, self.registered.created_at(was))
+        back = None if gone else was  # a version that was deleted cannot come back: then nobody has the alias
         frozen = freeze_of(snapshot) is not None and stage is Stage.PRODUCTION
-        revert = (self._policy == "revert" or frozen) and (was is None or self.registered.has_version(was))
+        revert = (self._policy == "revert" or frozen) and back != is_now
         moved = f"the alias {alias} was moved from {_name(was)} to {_name(is_now)} in MLflow"
+        moved += f", and {_name(was)} is not there any more" if gone else ""
         who = "the model is frozen, which" if frozen and revert else "this environment"
         request = Request(
             version, to_stage, BY_HAND, f"{moved}; {who} {'reverts' if revert else 'adopts'} that",
@@ -193,7 +198,7 @@ class Desk:
         )  # fmt: skip
         plan: dict[str, Any] = {"alias": alias, "before": {alias: is_now}}
         if revert:
-            return [self._row(snapshot, request, {**plan, _RESTORE: was})]
+            return [self._row(snapshot, request, {**plan, _RESTORE: back})]
         return self.request_rows(snapshot, request, plan, displaced=was if is_now is not None else None)
 
 

@@ -6,6 +6,7 @@ from enum import StrEnum
 from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from penstock.errors import ServiceError
+from penstock.registry.queue import promotion_run_id
 
 PIPELINE = "model_promotion"
 
@@ -36,7 +37,7 @@ class Knock:
     @property
     def run_id(self) -> str:
         """The run's id, the same whoever asks."""
-        return f"promote__{self.model}__{self.version}"
+        return promotion_run_id(self.model, self.version)
 
 
 def _is_locked(error: BaseException) -> bool:
