@@ -23,7 +23,7 @@ from penstock.commands import tuning as tuning_commands
 from penstock.commands import webhook as webhook_commands
 from penstock.commands.lineage import lineage as lineage_command
 from penstock.commands.maintain import maintain
-from penstock.commands.projects import print_projects
+from penstock.commands.projects import print_projects, print_undeclared
 from penstock.commands.reproduce import reproduce
 from penstock.commands.stream import stream
 from penstock.commands.validate import validate as validate_command
@@ -115,12 +115,15 @@ def status(
             "environment": settings.environment,
             "services": _service_report(settings),
             "projects": project_status(settings.environment),
+            "undeclared": undeclared_models(settings.environment),
         }
         sys.stdout.write(json.dumps(report, indent=2, default=str) + "\n")
         return
     _print_services(settings)
     output = Console(highlight=False)
-    print_projects(project_status(settings.environment), output if output.is_terminal else Console(width=160))
+    output = output if output.is_terminal else Console(width=160)
+    print_projects(project_status(settings.environment), output)
+    print_undeclared(undeclared_models(settings.environment), output)
 
 
 @app.command()
@@ -157,6 +160,15 @@ def project_status(environment: str) -> dict[str, Any]:
     up = _service_report(_settings())["airflow"]["state"] == "up"
     client = AirflowClient(login.url, login.username, login.password) if up else None
     return of_projects(Workspace.open(environment), client)
+
+
+def undeclared_models(environment: str) -> dict[str, str]:
+    """Return the registered models that no project of `environment` declares, each with what to do."""
+    from penstock.home import credentials_path
+    from penstock.project_status import undeclared_models as in_registry
+    from penstock.workspace import Workspace
+
+    return in_registry(Workspace.open(environment)) if credentials_path(environment).exists() else {}
 
 
 @app.command(name="validate")

@@ -38,6 +38,16 @@ def project_status(workspace: Workspace, client: AirflowClient | None) -> dict[s
     return found
 
 
+def undeclared_models(workspace: Workspace) -> dict[str, str]:
+    """Registered models that look like a project's and are declared nowhere here, each with what to do.
+
+    Empty where MLflow is down.
+    """
+    from penstock.registry.undeclared import undeclared_models as in_registry
+
+    return in_registry(workspace) if answers(workspace.resolved.mlflow_uri) else {}
+
+
 def _tables(workspace: Workspace, spec: Project) -> dict[str, Any]:
     declared: dict[str, Source | FeatureTable] = {**spec.sources, **spec.feature_tables}
     names = [*declared, *(f"{model}_predictions" for model in spec.models), *SystemTable]

@@ -14,6 +14,10 @@ from penstock.spec.loading import LoadedProject, project_names
 from penstock.spec.project import Model
 from penstock.triggers.table_version import TableVersionTrigger
 
+_PER_PROJECT = (
+    "feature_refresh", "feature_stream", "table_maintenance", "quarantine_release", "undeclared_versions",
+)  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Scope:
@@ -57,8 +61,7 @@ class Scope:
 
     def dag_id(self, pipeline: str) -> str:
         """The id of another pipeline's DAG for the same project or model."""
-        per_project = pipeline in ("feature_refresh", "feature_stream", "table_maintenance", "quarantine_release")
-        return f"{self.project}.{pipeline}" if per_project else f"{self.project}.{self.model}.{pipeline}"
+        return f"{self.project}.{pipeline}" if pipeline in _PER_PROJECT else f"{self.project}.{self.model}.{pipeline}"
 
     @property
     def raw_data(self) -> Asset:

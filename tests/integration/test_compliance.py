@@ -31,12 +31,14 @@ from penstock.registry.compliance.trial import try_model
 from penstock.registry.former import check_former
 from penstock.registry.promotion import promote
 from penstock.registry.stages import Stage, stage_of
+from penstock.registry.undeclared import judge_undeclared, undeclared_models
 from penstock.spec.compliance import EnvironmentCompliance
 from penstock.spec.names import COMPLIANCE_CHECKS
 from penstock.training import scoring
 from penstock.training.errors import ScoringError
 from penstock.training.origins import UNCOMMITTED, OriginKind, read_origins, write_origin
 from penstock.training.scoring import load_scorer_from
+from penstock.ui.mlflow_rest import undeclared_here
 from penstock.workspace import Connections
 from tests.integration.plant import FIRST, MODEL, SECOND, checks
 
@@ -209,23 +211,33 @@ def test_mlflow_down_archives_nobody(plant, monkeypatch):
 
 
 def test_a_candidate_of_an_unknown_model_or_project_has_a_verdict_that_says_what_to_do(plant):
+    """Without anybody asking: no event starts anything for it, since no DAG is its own."""
     import mlflow
 
-    for project, model, said in (
-        (plant.project, "dreams", "declares no model dreams: deploy the code that declares it"),
-        ("nowhere", "dreams", f"there is no project nowhere in {plant.workspace.root}/include/projects"),
-    ):
-        name, api = f"{project}.{model}", mlflow.MlflowClient()
+    misspelt, foreign, others = f"{plant.project}.dreams", "nowhere.dreams", "another-tools-model"
+    api, source = mlflow.MlflowClient(), plant.trained.versions["second"].source
+    for name in (misspelt, foreign, others):
         api.create_registered_model(name)
-        source = plant.trained.versions["second"].source
-        made = api.create_model_version(name, source, model_id=source.removeprefix("models:/"))
-        version = int(made.version)
-        try:
-            verdict = check_compliance(plant.workspace, project, model, version, SECOND)
-            assert checks(verdict) == {"project": "fail"}
-            assert said in verdict.reason
-            assert api.get_model_version(name, str(version)).tags["penstock.compliance"] == "fail"
-        finally:
+        api.create_model_version(name, source, model_id=source.removeprefix("models:/"))
+    try:
+        listed = undeclared_models(plant.workspace)
+        assert f"{plant.project}.{MODEL}" not in listed
+        assert listed.get(others) is None, "the registry has other users, too"
+        assert f"there is no project nowhere in {plant.workspace.root}/include/projects" in listed[foreign]
+        assert "declares no model dreams: deploy the code that declares it" in listed[misspelt]
+        seen = undeclared_here(plant.workspace, lambda project: project != "nowhere")
+        assert seen == {name: why for name, why in listed.items() if name != foreign}
+        assert judge_undeclared(plant.workspace, plant.project, SECOND) == {f"{misspelt} version 1": listed[misspelt]}
+        judged = api.get_model_version(misspelt, "1")
+        assert (judged.tags["penstock.compliance"], judged.tags["penstock.compliance_reason"]) == (
+            "fail", listed[misspelt],
+        )  # fmt: skip
+        assert listed[misspelt] in judged.description
+        assert judge_undeclared(plant.workspace, plant.project, SECOND) == {}, "each once"
+        assert api.get_model_version(foreign, "1").tags == {}, "it may be another's"
+        assert checks(check_compliance(plant.workspace, "nowhere", "dreams", 1, SECOND)) == {"project": "fail"}
+    finally:
+        for name in (misspelt, foreign, others):
             api.delete_registered_model(name)
 
 

@@ -32,7 +32,10 @@ print(json.dumps({"ids": ids, "errors": errors, "heavy": sorted(heavy)}))
 
 
 DAGS = {
-    *(f"wind_parks.{name}" for name in ("feature_refresh", "quarantine_release", "table_maintenance")),
+    *(
+        f"wind_parks.{name}"
+        for name in ("feature_refresh", "quarantine_release", "table_maintenance", "undeclared_versions")
+    ),
     *(
         f"wind_parks.energy.{name}"
         for name in (

@@ -37,6 +37,13 @@ def print_projects(projects: dict[str, Any], output: Console) -> None:
                 output.print(said, markup=False, soft_wrap=True)
 
 
+def print_undeclared(undeclared: dict[str, str], output: Console) -> None:
+    """Prints the registered models that nothing here declares."""
+    for name, why in undeclared.items():
+        said = f"\n{name} is registered, and nothing promotes its versions: {why}"
+        output.print(said, style="yellow", markup=False, soft_wrap=True)
+
+
 def _tables(tables: dict[str, Any]) -> Table:
     shown = Table("table", "version", "rows", "newest", box=None, pad_edge=False)
     for name, table in tables.items():

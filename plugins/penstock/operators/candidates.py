@@ -8,6 +8,7 @@ from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOpe
 from airflow.sdk import BaseOperator, Context
 
 from penstock.errors import NothingToDo
+from penstock.operators.base import PenstockOperator
 from penstock.operators.promotion import VersionOperator
 from penstock.operators.training import ModelOperator
 from penstock.spec.environment import ApprovalMode
@@ -87,6 +88,21 @@ class FindMissedVersionOperator(ModelOperator):
             )
         self.log.warning("nobody decides upon version %s: %s is asked for", found.version, found.run_id)
         return found
+
+
+class JudgeUndeclaredOperator(PenstockOperator):
+    """Gives versions of models that the project does not declare their verdict; skips where there are none."""
+
+    def run(self, workspace: Workspace, as_of: datetime, context: Context) -> Any:  # noqa: ARG002
+        """Calls penstock.registry.undeclared.judge_undeclared, as of the environment's clock."""
+        from penstock.registry.undeclared import judge_undeclared
+
+        judged = judge_undeclared(workspace, self.project, workspace.moment())
+        for name, why in judged.items():
+            self.log.warning("%s starts no promotion: %s", name, why)
+        if not judged:
+            raise NothingToDo(f"every registered model of {self.project} is declared, or was judged before")
+        return judged
 
 
 def request_missed_promotion(scope: "Scope", *, missed: str) -> BaseOperator:

@@ -8,7 +8,6 @@ import base64
 import hashlib
 import hmac
 import json
-import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from typing import Any
 from cachetools import TTLCache
 
 from penstock.errors import PenstockError
+from penstock.registry.declared import split_name
 
 SIGNATURE, TIMESTAMP, DELIVERY_ID = "X-MLflow-Signature", "X-MLflow-Timestamp", "X-MLflow-Delivery-Id"
 VERSION_CREATED, ALIAS_MOVED = "model_version.created", "model_version_alias.created"
@@ -25,7 +25,6 @@ OLDEST_SECONDS = 300  # MLflow's three tries take some ten seconds; clocks may d
 MOST_BYTES = 1 << 20  # tags and description of a version take a few thousand
 _MOST_REMEMBERED = 100_000
 _LONGEST_HEADER = 200
-_MODEL_NAME = re.compile(r"[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*")
 
 
 class Fault(StrEnum):
@@ -65,7 +64,7 @@ class RegistryEvent:
     @property
     def is_of_a_project(self) -> bool:
         """Whether the model's name is `<project>.<model>`: others belong to other users of the registry."""
-        return _MODEL_NAME.fullmatch(self.model) is not None
+        return split_name(self.model) is not None
 
 
 def sign(secret: str, delivery_id: str, timestamp: str, body: bytes) -> str:

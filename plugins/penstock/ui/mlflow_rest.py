@@ -1,6 +1,6 @@
 """A model's versions by MLflow's REST API: the API server needs neither the mlflow package nor MLflow itself."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +15,7 @@ from penstock.workspace import Workspace
 
 TIMEOUT_SECONDS = 4
 MOST_VERSIONS = 100
+_MOST_NAMES = 1000
 _NOT_THERE = 404
 
 
@@ -69,6 +70,33 @@ def asking(workspace: Workspace, *, registry: bool = False) -> Iterator[Any]:
         raise Unreadable(
             f"MLflow does not answer ({type(error).__name__}).", "Is it up? `penstock status` says."
         ) from error
+
+
+def undeclared_here(workspace: Workspace, may_read: Callable[[str], bool]) -> dict[str, str]:
+    """Registered models that look like a project's and are declared nowhere here, each with what to do.
+
+    Only those of projects that the reader may read. Empty where MLflow does not answer: each model's card says that.
+    """
+    from penstock.registry.declared import split_name, undeclared
+    from penstock.ui.faults import Unreadable
+
+    try:
+        with asking(workspace, registry=True) as client:
+            names = list(_registered_names(client))
+    except Unreadable:
+        return {}
+    readable = [name for name in names if (parts := split_name(name)) and may_read(parts[0])]
+    return undeclared(workspace, readable)
+
+
+def _registered_names(client: Any) -> Iterator[str]:
+    token = ""
+    while True:
+        page = get_json(client, "registered-models/search", max_results=_MOST_NAMES, page_token=token) or {}
+        yield from (item["name"] for item in page.get("registered_models", []))
+        token = page.get("next_page_token", "")
+        if not token:
+            return
 
 
 @dataclass(frozen=True)

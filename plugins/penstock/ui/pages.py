@@ -10,7 +10,7 @@ from penstock.ui.compliance_report import compliance_report, reported_versions
 from penstock.ui.decisions import comparisons, last_window, model_holds, notes, retraining_decisions, transitions
 from penstock.ui.faults import MayNotRead, NothingYet, UnknownPage, reading
 from penstock.ui.lineage_picture import draw_lineage
-from penstock.ui.mlflow_rest import registry_view
+from penstock.ui.mlflow_rest import registry_view, undeclared_here
 from penstock.ui.overview import project_card
 from penstock.ui.rendering import FOLDER, render
 from penstock.ui.reports import Shelf, moment
@@ -34,7 +34,10 @@ def overview(request: Request, reader: CurrentReader, workspace: CurrentWorkspac
             "Ask an administrator of this Airflow for the right to read them.",
         )
     cards = [project_card(workspace, airflow, name) for name in readable]
-    return render(request, "overview.html", cards=cards, kinds=list(TableKind), about=workspace.environment)
+    return render(
+        request, "overview.html", cards=cards, kinds=list(TableKind), about=workspace.environment,
+        undeclared=undeclared_here(workspace, reader.may_read),
+    )  # fmt: skip
 
 
 @router.get("/tables/{project}/{table}")

@@ -138,6 +138,9 @@ async def _start(wanted: Knock) -> tuple[int, dict[str, Any]]:
     """Knocks at the one door."""
     outcome = await _ask_airflow(knock, wanted, ASKED_BY)
     if outcome is Outcome.NO_SUCH_MODEL:
+        log.warning(
+            "webhook: %s.%s is declared nowhere here; the overview says what to do", wanted.project, wanted.model
+        )
         return 202, {"outcome": "ignored", "detail": f"there is no DAG {wanted.dag_id} here"}
     status = 201 if outcome is Outcome.STARTED else 200
     return status, {"outcome": str(outcome), "dag_id": wanted.dag_id, "run_id": wanted.run_id}

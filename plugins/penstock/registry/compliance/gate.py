@@ -27,6 +27,7 @@ from penstock.registry.compliance.registered import CHECKS, RegisteredCheck
 from penstock.registry.compliance.report import write_report
 from penstock.registry.compliance.subject import Subject
 from penstock.registry.compliance.trial import Trial
+from penstock.registry.declared import why_undeclared
 from penstock.spec.compliance import Severity
 from penstock.spec.functions import load_function
 from penstock.spec.names import COMPLIANCE_CHECKS
@@ -50,9 +51,9 @@ def check_compliance(
     found = registered.version(version)
     described = without_section(found.description or "")
     about = f"{registered.name} version {version}"
-    unknown = _unknown(workspace, project_name, model_name)
-    if unknown is not None:
-        verdict = Verdict(GATE, about, (unknown,))
+    why = why_undeclared(workspace, project_name, model_name)
+    if why is not None:
+        verdict = Verdict(GATE, about, (Check("project", Outcome.FAIL, why),))
         record_verdict(registered, version, described, verdict, None, as_of)
         return verdict
     with open_subject(workspace, project_name, model_name, version, as_of) as subject:
@@ -84,18 +85,6 @@ def checks_of(subject: Subject) -> list[RegisteredCheck]:
         for name, function in subject.asked.own.items()
     ]
     return [*every_check(), *own]
-
-
-def _unknown(workspace: Workspace, project_name: str, model_name: str) -> Check | None:
-    known = [*workspace.project_names, *(project.name for project in workspace.inline)]
-    where = workspace.root / "include/projects"
-    if project_name not in known:
-        detail = f"there is no project {project_name} in {where} (there are: {', '.join(known) or 'none'})"
-    elif model_name not in workspace.project(project_name).spec.models:
-        detail = f"{where / project_name / 'project.yaml'} declares no model {model_name}"
-    else:
-        return None
-    return Check("project", Outcome.FAIL, f"{detail}: deploy the code that declares it, or register it by another name")
 
 
 def _make(subject: Subject) -> list[Check]:
