@@ -181,7 +181,7 @@ def test_rolled_back_over_rest_the_former_version_is_back_in_the_name_of_who_did
     assert (row["version"], row["decided_by"], row["reason"]) == (1, "engineer", "the operators complain")
     again = airflow.run(f"{MODEL}.model_promotion", {"model_version": 2, "as_of": "2024-02-12T04:00"}, "again")
     assert again.state == "failed"
-    assert "version 2 was rolled back (by engineer" in _log(airflow, again, "repair")
+    assert "version 2 was rolled back (by engineer" in _log(airflow, again, "admit")
     told = json.loads(subprocess.run([PENSTOCK, "status", "--json"], capture_output=True, check=True).stdout)
     model = told["projects"]["wind_parks"]["models"]["energy"]
     assert model["frozen"] is None
