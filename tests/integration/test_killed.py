@@ -87,6 +87,10 @@ def _table(root: Path, project: str, table: str) -> pd.DataFrame:
 
     frame = read(Workspace.open("dev", root).addresses.readable(f"{project}.{table}"))
     frame = frame.drop(columns=[name for name in frame.columns if name in DIFFERS])
-    if "reason" in frame:  # it names the project, and versions of Delta tables
-        frame["reason"] = frame["reason"].str.replace(rf"{project}\.(\w+)(@\d+)?", r"\1", regex=True)
+    if "reason" in frame:  # it names the project, its folder, and versions of Delta tables
+        folder = str(root / "include/projects" / project)
+        frame["reason"] = (
+            frame["reason"].str.replace(folder, "folder", regex=False)
+            .str.replace(rf"{project}\.(\w+)(@\d+)?", r"\1", regex=True)
+        )  # fmt: skip
     return frame.sort_values(list(frame.columns), ignore_index=True)
