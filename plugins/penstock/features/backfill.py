@@ -15,7 +15,7 @@ from penstock.clock import parse_as_of, to_text
 from penstock.errors import NothingToDo, SpecError
 from penstock.features.definition import create_table, definition_hash, definition_sources
 from penstock.features.differences import difference
-from penstock.features.inputs import open_input, quote, sql_moment
+from penstock.features.inputs import open_input, sql_moment
 from penstock.features.known_moments import late_only
 from penstock.features.merge import CheckedBatch, merge_batch, validate_batch
 from penstock.features.pieces import DAY, Piece, covered, covered_texts, merged, plan_pieces, remaining
@@ -25,9 +25,11 @@ from penstock.features.restricted import has_whole_inputs
 from penstock.features.staging import Mode, StagedBatch, app_id
 from penstock.features.time_ranges import TimeRange, column_condition
 from penstock.lakehouse.records import BackfillProgress, CommitRecord, latest_record
+from penstock.lakehouse.session import read_version
 from penstock.spec.common import parse_duration
 from penstock.spec.loading import LoadedProject
 from penstock.spec.project import FeatureTable
+from penstock.spec.sql import quote
 from penstock.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -207,7 +209,7 @@ def _stage_piece(
     reached = plan.last.as_of_moment
     with workspace.spark() as spark:
         views = {item: _within(found.read(spark, reached), item, spec, piece) for item, found in plan.inputs.items()}
-        current = spark.read.format("delta").option("versionAsOf", plan.version).load(plan.path)
+        current = read_version(spark, plan.path, plan.version)
         output = transform(spark, project, spec, views).where(
             _between(quote(spec.event_time), piece, undated=_shows_undated(spec))
         )

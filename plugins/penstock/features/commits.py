@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING
 
 from penstock.clock import parse_as_of
 from penstock.errors import ServiceError
-from penstock.features.inputs import quote
 from penstock.features.staging import CHANGE, Change, StagedBatch, app_id, stored_names
 from penstock.lakehouse.records import CommitRecord, latest_record, record
 from penstock.lakehouse.small_tables import further_fields, read_parts, stream, with_nulls
 from penstock.spec.loading import LoadedProject
 from penstock.spec.project import FeatureTable
+from penstock.spec.sql import quote
 from penstock.workspace import Workspace
 
 if TYPE_CHECKING:

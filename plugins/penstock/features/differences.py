@@ -2,10 +2,10 @@
 
 from typing import TYPE_CHECKING
 
-from penstock.features.inputs import quote
 from penstock.features.known import KNOWN_AT
 from penstock.features.staging import CHANGE, PREVIOUS, Change, stored_names
 from penstock.spec.project import FeatureTable
+from penstock.spec.sql import quote
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from penstock.features.inputs import InputTable, quote, sql_moment
+from penstock.features.inputs import InputTable, sql_moment
 from penstock.features.point_in_time import PREDICTION_TIME
 from penstock.spec.project import Entity, Label
+from penstock.spec.sql import quote
 
 if TYPE_CHECKING:
     import pyarrow as pa

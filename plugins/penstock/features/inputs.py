@@ -11,6 +11,7 @@ from penstock.errors import TableError
 from penstock.features.histories import find_history
 from penstock.features.known import history_name
 from penstock.lakehouse.addresses import Address
+from penstock.lakehouse.session import read_version
 from penstock.spec.project import Lookup
 from penstock.workspace import Workspace
 
@@ -40,7 +41,7 @@ class InputTable:
 
     def read(self, spark: "SparkSession", as_of: datetime, after: datetime | None = None) -> "DataFrame":
         """The rows that were available at as_of (and, with `after`, not yet at that moment)."""
-        frame = spark.read.format("delta").option("versionAsOf", self.version).load(self.path)
+        frame = read_version(spark, self.path, self.version)
         return self._cut(frame, as_of, after)
 
     def changes(self, spark: "SparkSession", since_version: int, as_of: datetime) -> "DataFrame":
@@ -163,8 +164,3 @@ def _own_event_time(path: str | None) -> str | None:
 def sql_moment(moment: datetime) -> str:
     """A UTC moment as a SQL literal."""
     return f"TIMESTAMP '{to_text(moment)}'"
-
-
-def quote(name: str) -> str:
-    """A column's or view's name, quoted for SQL."""
-    return "`" + name.replace("`", "``") + "`"

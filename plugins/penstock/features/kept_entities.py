@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
 from penstock.errors import TableError
 from penstock.features.given_entities import check_arrow, check_columns, check_entities, repeats, require_times
-from penstock.features.inputs import InputTable, quote
+from penstock.features.inputs import InputTable
 from penstock.lakehouse.addresses import Address
 from penstock.lakehouse.records import CommitRecord, version_of
+from penstock.lakehouse.session import read_version
+from penstock.spec.sql import quote
 from penstock.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -83,7 +85,7 @@ def _named(
     opened = next((table.version for table in lookups.values() if table.address == name), None)
     table = InputTable(name, name, path, timestamp_key, version(path) if opened is None else opened)
     with workspace.spark() as spark:
-        frame = _read(spark, table)
+        frame = read_version(spark, table.path, table.version)
         frame = frame.select(*(quote(column) for column in frame.columns if not column.startswith("_")))
         _check_types(frame, timestamp_key, label, where)
         return KeptEntities(table, list(frame.columns), _examine(spark, table, list(frame.columns), where))
@@ -108,7 +110,7 @@ def _examine(spark: "SparkSession", table: InputTable, columns: list[str], where
     from pyspark.sql.connect import functions as F
     from pyspark.sql.types import MapType
 
-    frame = _read(spark, table)
+    frame = read_version(spark, table.path, table.version)
     maps = [found.name for found in frame.schema.fields if isinstance(found.dataType, MapType)]
     known = [name for name in columns if name not in maps]
     parts = [part for name in known for part in (F.col(quote(name)), F.col(quote(name)).isNull())]
@@ -120,10 +122,6 @@ def _examine(spark: "SparkSession", table: InputTable, columns: list[str], where
         raise TableError(f"{where}: there is no entity row")
     require_times(seen["nulls"], seen["rows"], table.available_at, where)
     return repeats(0 if maps else seen["rows"] - seen["different"], seen["rows"])  # maps cannot be compared
-
-
-def _read(spark: "SparkSession", table: InputTable) -> "DataFrame":
-    return spark.read.format("delta").option("versionAsOf", table.version).load(table.path)
 
 
 def _write_by_spark(path: str, frame: "DataFrame", commit: CommitRecord, where: str) -> None:

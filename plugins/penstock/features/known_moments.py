@@ -10,13 +10,14 @@ from datetime import datetime, timedelta
 from functools import reduce
 from typing import TYPE_CHECKING
 
-from penstock.features.inputs import InputTable, quote, sql_moment
+from penstock.features.inputs import InputTable, sql_moment
 from penstock.features.known import KNOWN_AT
 from penstock.features.plan import Plan
 from penstock.features.rows_here import MappedTable
 from penstock.features.staging import Mode
 from penstock.features.time_ranges import TimeRange, column_condition, offset_of
 from penstock.spec.project import FeatureTable
+from penstock.spec.sql import quote
 from penstock.spec.table import GrainInput
 
 if TYPE_CHECKING:

@@ -8,13 +8,13 @@ from penstock.clock import parse_as_of
 from penstock.features.commits import commit_batch, new_record
 from penstock.features.definition import KNOWN_AT_COLUMN
 from penstock.features.histories import history_path
-from penstock.features.inputs import quote
 from penstock.features.known import KNOWN_AT, KNOWN_UNTIL
 from penstock.features.readmission import settle
 from penstock.features.refresh import feature_table
 from penstock.features.staging import CHANGE, PREVIOUS, Change, Mode, StagedBatch, remove_staging
 from penstock.lakehouse.addresses import Address
 from penstock.lakehouse.records import CommitRecord, latest_record
+from penstock.lakehouse.session import read_version
 from penstock.lakehouse.small_tables import (
     create_if_missing,
     exact_frame,
@@ -26,6 +26,7 @@ from penstock.lakehouse.small_tables import (
     version,
 )
 from penstock.spec.project import Column, ColumnType, FeatureTable
+from penstock.spec.sql import quote
 from penstock.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ def _judge_on_server(
 
     keys = spec.key_columns
     with workspace.spark() as spark:
-        staged = spark.read.format("delta").option("versionAsOf", batch.version).load(batch.path)
+        staged = read_version(spark, batch.path, batch.version)
         good, quarantined = gate(staged.where(f"{CHANGE} <> '{Change.DELETE}'").select(*map(quote, spec.columns)))
         if not quarantined:
             return pd.RangeIndex(0), 0

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 
 from penstock.errors import TableError
 from penstock.features.grids import Grid, grid_by_spark, grid_here
-from penstock.features.inputs import InputTable, quote
+from penstock.features.inputs import InputTable
 from penstock.features.known import history_name
 from penstock.features.validity import FROM, UNTIL, valid_rows, valid_versions
 from penstock.spec.project import Lookup
+from penstock.spec.sql import quote
 
 if TYPE_CHECKING:
     from pyspark.sql.connect.column import Column

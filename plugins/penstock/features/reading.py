@@ -5,12 +5,13 @@ from typing import TYPE_CHECKING
 
 from penstock.errors import TableError
 from penstock.features.histories import find_history
-from penstock.features.inputs import quote, sql_moment
+from penstock.features.inputs import sql_moment
 from penstock.features.known import KNOWN_AT, KNOWN_UNTIL
 from penstock.features.table_info import TableInfo
 from penstock.lakehouse.addresses import Address
 from penstock.lakehouse.old_versions import is_readable, readable_versions
 from penstock.spec.faults import suggestion
+from penstock.spec.sql import quote
 from penstock.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def check_version(info: TableInfo, version: int | None) -> str:
         raise TableError(f"{info.name} is declared, but was never filled: run its pipeline first")
     if version is not None and not 0 <= version <= info.version:
         raise TableError(f"{info.name} has no version {version}: its newest is {info.version}")
-    if version not in (None, info.version) and not is_readable(info.path, int(version or 0)):
+    if version is not None and version != info.version and not is_readable(info.path, version):
         raise TableError(
             f"{info.name}@{version} cannot be read any more: maintenance removed its files. There are versions "
             f"{readable_versions(info.path, info.version)}. Kept are those within the environment's "

@@ -18,7 +18,7 @@ from penstock.clock import to_text
 from penstock.errors import NothingToDo, SpecError, TableError
 from penstock.features.commits import commit_batch, new_record
 from penstock.features.differences import difference, difference_here
-from penstock.features.inputs import quote, sql_moment, unused_rows
+from penstock.features.inputs import sql_moment, unused_rows
 from penstock.features.known_moments import Moments, moments_there
 from penstock.features.plan import Plan, make_plan
 from penstock.features.readmission import settle_all
@@ -31,10 +31,11 @@ from penstock.features.staging import (
 )
 from penstock.features.touched import Touched, touched_groups
 from penstock.lakehouse.records import BackfillProgress
+from penstock.lakehouse.session import read_version
 from penstock.spec.functions import load_function
 from penstock.spec.loading import LoadedProject
 from penstock.spec.project import FeatureTable
-from penstock.spec.sql import bind
+from penstock.spec.sql import bind, quote
 from penstock.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def _changed_rows(
     output = moments.added(output, spec)
     if here is not None:
         return difference_here(output.toArrow(), here, spec)
-    current = spark.read.format("delta").option("versionAsOf", plan.version).load(plan.path)
+    current = read_version(spark, plan.path, plan.version)
     if touched is not None:
         current = of_touched_groups(spark, current, spec, touched)
     return difference(output, None if plan.is_empty else current, spec)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from penstock.features.inputs import InputTable, quote
+from penstock.features.inputs import InputTable
 from penstock.features.known_moments import (
     Moments,
     groups_known_here,
@@ -22,7 +22,7 @@ from penstock.features.staging import remove_staging, stored_names
 from penstock.features.time_ranges import column_condition
 from penstock.features.touched import Touched
 from penstock.spec.project import FeatureTable
-from penstock.spec.sql import columns_read
+from penstock.spec.sql import columns_read, quote
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from penstock.features.inputs import quote
+from penstock.spec.sql import quote
 
 if TYPE_CHECKING:
     from pyspark.sql.connect.dataframe import DataFrame

@@ -11,8 +11,8 @@ from datetime import datetime, timedelta
 from functools import cache
 from typing import TYPE_CHECKING
 
-from penstock.features.inputs import quote, sql_moment
-from penstock.spec.sql import DIALECT
+from penstock.features.inputs import sql_moment
+from penstock.spec.sql import DIALECT, quote
 
 if TYPE_CHECKING:
     from sqlglot import exp

@@ -6,12 +6,14 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from penstock.features.inputs import quote, sql_moment
+from penstock.features.inputs import sql_moment
 from penstock.features.plan import Plan
 from penstock.features.rows_here import MOST_GROUPS, MappedTable, groups_here
 from penstock.features.staging import Mode
 from penstock.features.time_ranges import TimeRange, column_condition, offset_of, ranges_of
+from penstock.lakehouse.session import read_version
 from penstock.spec.project import FeatureTable, Grain, GrainInput
+from penstock.spec.sql import quote
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -138,7 +140,7 @@ def _group_count(spark: "SparkSession", spec: FeatureTable, plan: Plan) -> int:
     assert spec.grain is not None
     if set(spec.grain.columns) == set(spec.key_columns):
         return plan.table.count()
-    current = spark.read.format("delta").option("versionAsOf", plan.version).load(plan.path)
+    current = read_version(spark, plan.path, plan.version)
     return current.select(*spec.grain.columns).distinct().count()
 
 

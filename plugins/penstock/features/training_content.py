@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.clock import EPOCH
 from penstock.features.entities import ENTITY_VERSIONS, LABEL_VERSIONS
-from penstock.features.inputs import quote
 from penstock.features.point_in_time import matched
 from penstock.spec.project import Lookup
+from penstock.spec.sql import quote
 
 if TYPE_CHECKING:
     from pyspark.sql.connect.dataframe import DataFrame

@@ -21,7 +21,7 @@ from penstock.features.entities import (
     known_labels,
 )
 from penstock.features.first_fills import first_fill_warnings
-from penstock.features.inputs import InputTable, open_input, open_lookups, quote, unused_rows
+from penstock.features.inputs import InputTable, open_input, open_lookups, unused_rows
 from penstock.features.kept_entities import keep_entities
 from penstock.features.own_tables import check_name
 from penstock.features.point_in_time import PREDICTION_TIME, join_features
@@ -40,7 +40,9 @@ from penstock.features.training_records import (
 from penstock.lakehouse.addresses import Address
 from penstock.lakehouse.old_versions import is_readable
 from penstock.lakehouse.records import CommitRecord, latest_commit, record, version_of
+from penstock.lakehouse.session import read_version
 from penstock.spec.project import Lookup, OnDemand
+from penstock.spec.sql import quote
 from penstock.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -273,7 +275,7 @@ def _rows(
     """The rows with all features (and whether each lookup matched), and the columns of the training set."""
     if definition.given is not None:
         kept = inputs[definition.given.table]
-        entities = spark.read.format("delta").option("versionAsOf", kept.version).load(kept.path)
+        entities = read_version(spark, kept.path, kept.version)
         own, counts = definition.given.columns or list(entities.columns), []
     else:
         entities, own = _labelled(spark, definition, inputs, as_of, after)

@@ -5,9 +5,9 @@ At most one row of a key is valid at any moment, so a point-in-time join is a jo
 
 from typing import TYPE_CHECKING
 
-from penstock.features.inputs import quote
 from penstock.features.known import KNOWN_AT, KNOWN_UNTIL
 from penstock.features.spark_types import plain_strings
+from penstock.spec.sql import quote
 
 if TYPE_CHECKING:
     import pyarrow as pa

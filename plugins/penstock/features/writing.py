@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from penstock.clock import to_text
 from penstock.errors import ServiceError, TableError
 from penstock.features.histories import history_path
-from penstock.features.inputs import quote
 from penstock.features.known import KNOWN_AT, KNOWN_UNTIL
 from penstock.features.own_tables import (
     OwnTable,
@@ -27,6 +26,7 @@ from penstock.features.rows_here import MappedTable
 from penstock.lakehouse.addresses import Address
 from penstock.lakehouse.records import CommitRecord, latest_record, record
 from penstock.spec.project import Column, ColumnType
+from penstock.spec.sql import quote
 from penstock.workspace import Workspace
 
 if TYPE_CHECKING:

@@ -12,12 +12,13 @@ from penstock.clock import now, to_micros, to_text
 from penstock.errors import NothingToDo
 from penstock.features import on_demand
 from penstock.features.entities import entity_rows
-from penstock.features.inputs import open_input, open_lookups, quote
+from penstock.features.inputs import open_input, open_lookups
 from penstock.features.point_in_time import PREDICTION_TIME, join_features
 from penstock.features.training_set import utc_timestamps
 from penstock.lakehouse.addresses import Address
 from penstock.lakehouse.records import CommitRecord, latest_record, record
 from penstock.spec.project import Column, ColumnType, Entity, Lookup, Model, OnDemand
+from penstock.spec.sql import quote
 from penstock.workspace import Workspace
 
 if TYPE_CHECKING:

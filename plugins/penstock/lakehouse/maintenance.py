@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.clock import now
 from penstock.errors import ServiceError
+from penstock.spec.sql import quote
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
@@ -76,10 +77,10 @@ def compact_with_spark(spark: "SparkSession", path: str, cluster_by: Sequence[st
     """The same by Spark, for the tables that Spark writes."""
     from deltalake import DeltaTable
 
-    quoted = ", ".join(map(_quote, cluster_by))
+    quoted = ", ".join(map(quote, cluster_by))
     several = len(DeltaTable(path).file_uris()) > 1
     order = f" ZORDER BY ({quoted})" if cluster_by and several else ""
-    spark.sql(f"OPTIMIZE delta.{_quote(path)}{order}").collect()
+    spark.sql(f"OPTIMIZE delta.{quote(path)}{order}").collect()
 
 
 def keep_history(path: str, spark: "SparkSession | None") -> None:
@@ -95,7 +96,7 @@ def keep_history(path: str, spark: "SparkSession | None") -> None:
     if spark is None:
         table.alter.set_table_properties({_HISTORY: _FOR_GOOD})
     else:
-        spark.sql(f"ALTER TABLE delta.{_quote(path)} SET TBLPROPERTIES ('{_HISTORY}' = '{_FOR_GOOD}')").collect()
+        spark.sql(f"ALTER TABLE delta.{quote(path)} SET TBLPROPERTIES ('{_HISTORY}' = '{_FOR_GOOD}')").collect()
 
 
 def checkpoint(path: str) -> None:
@@ -208,7 +209,3 @@ def _expired_commits(path: str, oldest_needed: int, before: datetime) -> list[st
 
 def _modified(info: Any) -> datetime:
     return info.mtime.astimezone(UTC) if info.mtime is not None else now()
-
-
-def _quote(name: str) -> str:
-    return "`" + name.replace("`", "``") + "`"

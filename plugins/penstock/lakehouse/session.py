@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from penstock.errors import ServiceError
 
 if TYPE_CHECKING:
+    from pyspark.sql.connect.dataframe import DataFrame
     from pyspark.sql.connect.session import SparkSession
 
 _NAMESPACE = uuid.UUID("6f1f9d8e-0b53-4c3f-9a51-5e0f2f3c7a10")
@@ -26,6 +27,11 @@ _OUTAGE = (
     "Connection refused",
     "Socket closed",
 )
+
+
+def read_version(spark: "SparkSession", path: str, version: int) -> "DataFrame":
+    """A Delta table at a version."""
+    return spark.read.format("delta").option("versionAsOf", version).load(path)
 
 
 def session_id(task: str, try_number: int, ordinal: int = 0) -> str:

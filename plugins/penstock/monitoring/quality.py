@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from penstock.features.entities import LABEL, known_labels
+from penstock.lakehouse.session import read_version
 from penstock.monitoring.metric_rows import Kind, Measurement, MetricRow
 from penstock.monitoring.windows import LABEL_COVERAGE, MODEL_VERSION, PREDICTION, Window, WindowReference
 from penstock.monitoring.windows import PREDICTION_TIME as TIME
@@ -157,8 +158,9 @@ def _labelled_predictions(workspace: Workspace, reference: WindowReference) -> "
     """
     import pandas as pd
 
-    from penstock.features.inputs import open_input, quote, sql_moment
+    from penstock.features.inputs import open_input, sql_moment
     from penstock.lakehouse.addresses import Address
+    from penstock.spec.sql import quote
 
     model = workspace.project(reference.project).model(reference.model)
     columns = [LABEL, PREDICTION, MODEL_VERSION, _IS_CURRENT]
@@ -172,7 +174,7 @@ def _labelled_predictions(workspace: Workspace, reference: WindowReference) -> "
         from pyspark.sql.connect import functions as F
 
         predictions = (
-            spark.read.format("delta").option("versionAsOf", reference.predictions_version).load(path)
+            read_version(spark, path, reference.predictions_version)
             .where(f"{TIME} > {_moment(start)} AND {TIME} <= {_moment(reference.window.end)}")
             .where(f"as_of <= {sql_moment(reference.as_of_moment)}")
             .where(f"{PREDICTION} IS NOT NULL AND NOT isnan({PREDICTION})")

@@ -54,7 +54,8 @@ def gather_facts(
 def count_labelled(workspace: Workspace, project: str, model: str, as_of: datetime, after: datetime) -> int:
     """Entity rows with a prediction time after `after` whose label was known at as_of."""
     from penstock.features.entities import entity_rows, known_labels
-    from penstock.features.inputs import open_input, quote
+    from penstock.features.inputs import open_input
+    from penstock.spec.sql import quote
 
     spec = workspace.project(project).model(model)
     names = sorted({spec.entity.table, spec.label.table})

@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from penstock.lakehouse.small_tables import exact_frame
 from penstock.quality.findings import Finding, examine_pandas, examine_spark
-from penstock.quality.rows import BadRow, plain, quoted
+from penstock.quality.rows import BadRow, plain
 from penstock.quality.spark_suspects import examine_suspects
 from penstock.quality.suite import ExpectationSpec
 from penstock.spec.project import ColumnType
+from penstock.spec.sql import quote
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -122,13 +123,13 @@ class SparkBatch:
         """See Batch."""
         from pyspark.sql.connect import functions as F
 
-        columns = [F.col(quoted(key)) for key in keys]
-        found = self._frame.where(" OR ".join(f"{quoted(key)} IS NULL" for key in keys)).select(*columns).distinct()
+        columns = [F.col(quote(key)) for key in keys]
+        found = self._frame.where(" OR ".join(f"{quote(key)} IS NULL" for key in keys)).select(*columns).distinct()
         return [(self._reference(row), key) for row in found.toArrow().to_pylist() for key in keys if row[key] is None]
 
     def duplicate_keys(self, keys: Sequence[str], most: int) -> tuple[int, list[dict[str, Any]]]:
         """See Batch."""
-        columns = [quoted(key) for key in keys]
+        columns = [quote(key) for key in keys]
         complete = self._frame.where(" AND ".join(f"{column} IS NOT NULL" for column in columns))
         repeated = complete.groupBy(*columns).count().where("count > 1").drop("count")
         count = repeated.count()
@@ -177,7 +178,7 @@ def at_keys(frame: "DataFrame", keys: Sequence[str], references: Sequence[tuple[
     wanted = session.createDataFrame(texts, ", ".join(f"{name} string" for name in names)).select(
         *(F.col(name).cast(types[key]).alias(name) for name, key in zip(names, keys, strict=True))
     )
-    same = [F.col(quoted(key)).eqNullSafe(F.col(name)) for key, name in zip(keys, names, strict=True)]
+    same = [F.col(quote(key)).eqNullSafe(F.col(name)) for key, name in zip(keys, names, strict=True)]
     return frame.join(F.broadcast(wanted), reduce(lambda one, other: one & other, same), how)
 
 

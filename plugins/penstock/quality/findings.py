@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.clock import EPOCH
 from penstock.quality.narrowing import parts
-from penstock.quality.rows import quoted
 from penstock.quality.suite import ExpectationSpec, Level, build, import_great_expectations
+from penstock.spec.sql import quote
 from penstock.spec.suite import WithinMostly
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def examine_spark(frame: "DataFrame", expectations: Sequence[ExpectationSpec], k
     from pyspark.sql.connect import functions as F
 
     moments = {key: f"penstock_micros_{key}" for key, kind in frame.dtypes if key in keys and kind == "timestamp"}
-    micros = {name: F.unix_micros(F.col(quoted(key))) for key, name in moments.items()}
+    micros = {name: F.unix_micros(F.col(quote(key))) for key, name in moments.items()}
     named = frame.withColumns(micros) if micros else frame
     of_rows = [spec for spec in expectations if spec.level is Level.ROW]
     of_table = [spec for spec in expectations if spec.level is not Level.ROW]

@@ -46,11 +46,6 @@ def canonical_json(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
-def quoted(name: str) -> str:
-    """A column's name, quoted for Spark."""
-    return "`" + name.replace("`", "``") + "`"
-
-
 def describe_keys(keys: Mapping[str, Any]) -> str:
     """Keys for a sentence: `customer=7, order=1545`."""
     return ", ".join(f"{name}={value}" for name, value in keys.items())

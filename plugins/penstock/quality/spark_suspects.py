@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.quality.findings import Finding, examine_pandas
 from penstock.quality.narrowing import BY_VALUE, MOST_DISTINCT, PAIR, counts_rows, numeric_bounds
-from penstock.quality.rows import quoted
 from penstock.quality.suite import ExpectationSpec, Level
+from penstock.spec.sql import quote
 
 if TYPE_CHECKING:
     from pyspark.sql.connect.column import Column
@@ -46,7 +46,7 @@ def _judge(
 ) -> dict[int, Finding]:
     named = dict.fromkeys([*keys, *(column for place in conditions for column in expectations[place].columns)])
     any_of = reduce(lambda one, other: one | other, conditions.values())
-    suspects = frame.where(any_of).select(*map(quoted, named)).limit(MOST_SUSPECTS + 1).toArrow()
+    suspects = frame.where(any_of).select(*map(quote, named)).limit(MOST_SUSPECTS + 1).toArrow()
     if len(suspects) > MOST_SUSPECTS:
         return {}
     rows = suspects.select(list(keys)).to_pylist()
@@ -64,7 +64,7 @@ def _condition(frame: "DataFrame", spec: ExpectationSpec) -> "Column | None":
     types = dict(frame.dtypes)
     if any(name not in types for name in spec.columns):
         return None
-    columns = [F.col(quoted(name)) for name in spec.columns]
+    columns = [F.col(quote(name)) for name in spec.columns]
     kinds = [types[name] for name in spec.columns]
     if spec.type == "expect_column_values_to_not_be_null":
         is_null = columns[0].isNull()
@@ -94,7 +94,7 @@ def _by_value(frame: "DataFrame", expectations: Sequence[ExpectationSpec]) -> "d
             by_column.setdefault(spec.columns[0], []).append(place)
     found: dict[int, Column] = {}
     for name, places in by_column.items():
-        column = F.col(quoted(name))
+        column = F.col(quote(name))
         distinct = frame.select(column.alias(name)).where(column.isNotNull()).distinct()
         values = distinct.limit(MOST_DISTINCT + 1).toPandas()
         if len(values) > MOST_DISTINCT:

@@ -13,6 +13,7 @@ from penstock.training.mlflow_client import BY_NUMBER, every, outages
 from penstock.workspace import Workspace
 
 if TYPE_CHECKING:
+    from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
 _NOT_THERE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
@@ -32,25 +33,26 @@ def cut(text: str, longest: int = _LONGEST_TAG) -> str:
 
 def registered_names(workspace: Workspace) -> list[str]:
     """The names of every model in the registry, others' included. Raises ServiceError where it does not answer."""
+    client, resolved = registry_client(workspace), workspace.resolved
+    with outages(resolved.registry_uri or resolved.mlflow_uri):
+        return [found.name for found in every(client.search_registered_models)]
+
+
+def registry_client(workspace: Workspace) -> "MlflowClient":
+    """MLflow's client of the registry, logged in."""
     from mlflow import MlflowClient
 
     workspace.mlflow()
     resolved = workspace.resolved
-    client = MlflowClient(resolved.mlflow_uri, resolved.registry_uri or resolved.mlflow_uri)
-    with outages(resolved.registry_uri or resolved.mlflow_uri):
-        return [found.name for found in every(client.search_registered_models)]
+    return MlflowClient(resolved.mlflow_uri, resolved.registry_uri or resolved.mlflow_uri)
 
 
 class RegisteredModel:
     """A registered model. Every method raises ServiceError where the registry does not answer."""
 
     def __init__(self, workspace: Workspace, project: str, model: str) -> None:
-        from mlflow import MlflowClient
-
-        workspace.mlflow()
         self.name = registered_name(project, model)
-        resolved = workspace.resolved
-        self._client = MlflowClient(resolved.mlflow_uri, resolved.registry_uri or resolved.mlflow_uri)
+        self._client = registry_client(workspace)
 
     def aliases(self) -> dict[str, int]:
         """The version of each alias; empty where the model is not registered."""

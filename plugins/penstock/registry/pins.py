@@ -8,6 +8,7 @@ from penstock.errors import ServiceError, TableError
 from penstock.lakehouse.addresses import Address
 from penstock.lakehouse.records import CommitRecord
 from penstock.lakehouse.system_tables import SystemTable
+from penstock.registry.client import registry_client
 from penstock.training.mlflow_client import BY_NUMBER, every
 from penstock.workspace import Workspace
 
@@ -38,18 +39,15 @@ def pinned_versions(workspace: Workspace) -> Pins:
 
 
 def _registered(workspace: Workspace) -> "Iterator[ModelVersion]":
-    from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
-    workspace.mlflow()
-    resolved = workspace.resolved
-    client = MlflowClient(resolved.mlflow_uri, resolved.registry_uri or resolved.mlflow_uri)
+    client = registry_client(workspace)
     try:
         yield from every(client.search_model_versions, order_by=BY_NUMBER)
     except MlflowException as error:
         raise ServiceError(
-            f"the registry at {resolved.mlflow_uri} does not say which table versions its models need: {error}. "
-            "Nothing is removed without that; run this again once it answers"
+            f"the registry at {workspace.resolved.mlflow_uri} does not say which table versions its models need: "
+            f"{error}. Nothing is removed without that; run this again once it answers"
         ) from error
 
 

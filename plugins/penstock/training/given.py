@@ -16,6 +16,7 @@ from penstock.features.entities import LABEL_KNOWN_AT
 from penstock.features.training_records import require_training_set
 from penstock.features.training_set import TrainingSet, read_training_set, require_rows
 from penstock.lakehouse.git import code_state
+from penstock.lakehouse.session import read_version
 from penstock.spec.faults import suggestion
 from penstock.spec.project import Lookup, OnDemand, Task, Training
 from penstock.training.errors import TrainingError
@@ -57,7 +58,7 @@ class GivenTrainingSet:
         if spark is None:
             return self._frame.copy()
         require_rows(self.record)
-        return spark.read.format("delta").option("versionAsOf", self.record.version).load(self.record.path)
+        return read_version(spark, self.record.path, self.record.version)
 
     def features_and_label(self) -> "tuple[pd.DataFrame, pd.Series]":
         """What a model is fitted on: numbers as float64, strings as categories; and the label as float64.
