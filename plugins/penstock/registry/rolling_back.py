@@ -38,8 +38,11 @@ def rollback(
     """
     moment = as_of or workspace.moment()
     registered = RegisteredModel(workspace, project, model)
-    leaving = from_version if from_version is not None else version_to_leave(workspace, project, model, moment)
-    repair(workspace, project, model, moment)
+    if from_version is None:
+        leaving = version_to_leave(workspace, project, model, moment)
+    else:
+        leaving = from_version
+        repair(workspace, project, model, moment)
     snapshot = AuditLog(workspace, project, model).read()
     rows = production_rows(snapshot.completed)
     if leaving is None or not rows:
@@ -65,14 +68,15 @@ def rollback(
 
 
 def version_to_leave(workspace: Workspace, project: str, model: str, as_of: datetime) -> int | None:
-    """What a rollback takes out of production now: the version there, else the last that was; None before the first.
+    """Repairs, and answers what a rollback takes out of production now: the version there, else the last that was; None
+    before the first.
 
     Where a rollback was killed on its way, the version that it takes out: to go on would go back twice.
     """
     unfinished = [row for row in AuditLog(workspace, project, model).read().pending if ROLLS_BACK in row.plan]
+    repair(workspace, project, model, as_of)
     if unfinished:
         return int(unfinished[0].plan[ROLLS_BACK])
-    repair(workspace, project, model, as_of)
     rows = production_rows(AuditLog(workspace, project, model).read().completed)
     return rows[-1].version if rows else None
 
