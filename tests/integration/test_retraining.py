@@ -7,7 +7,10 @@ import pandas as pd
 import pytest
 
 from penstock.errors import NothingToDo
+from penstock.registry import settling
+from penstock.registry.promotion import promote
 from penstock.spec.project import Column
+from tests.integration.shelf import Killed, kill_after
 from tests.integration.watched_shop import FIRST, JUNE, MAY, ROWS, Shop, alerts_of, calm, failing, promoted, shop
 
 __all__ = ["calm", "failing", "promoted", "shop"]
@@ -40,6 +43,19 @@ def test_one_changed_threshold_flips_the_decision_on_the_same_data(failing: Shop
     assert failing.table("retraining_decisions")["decision"].tolist() == [decision]
     handed = failing.table("alerts").query("kind == 'retraining'")
     assert len(handed) == (decision == "hand_back")
+
+
+def test_a_promotion_that_was_killed_is_whole_before_anything_is_decided(failing: Shop, monkeypatch):
+    failing.decide(MAY)
+    failing.register(failing.orders(FIRST, MAY), production=False)
+    with monkeypatch.context() as patch:
+        kill_after(patch, 2)  # the intent and the alias: the version is in production, and its rows say pending
+        with pytest.raises(Killed):
+            promote(failing.workspace, failing.project, failing.model, 2, "ada", "better", {}, MAY)
+    monkeypatch.setattr(settling, "TAKEOVER_AFTER", timedelta(0))
+    with pytest.raises(NothingToDo, match="version 2 is in production now"):
+        failing.decide(MAY)
+    assert set(failing.table("deployments")["state"]) == {"completed"}
 
 
 def test_a_calm_month_is_decided_too(calm: Shop):

@@ -9,7 +9,7 @@ from penstock.registry import settling
 from penstock.registry.deployments import repair
 from penstock.registry.freezing import freeze
 from penstock.registry.numbering import check_number, number_on
-from penstock.registry.production import production_to_score
+from penstock.registry.production import settled_production
 from penstock.registry.queue import admit, find_missed
 from penstock.registry.stages import Stage, current_production
 from tests.integration.shelf import AS_OF, Killed, Runs, kill_after, make_shelf
@@ -91,7 +91,7 @@ def test_a_hand_that_puts_the_alias_of_a_deleted_version_on_another_decides_noth
         freeze(*shelf.about, "Ann", "the fair is on")
     shelf.delete(1)
     shelf.registered.move_alias("production", 2)
-    assert production_to_score(*shelf.about) is None
+    assert settled_production(*shelf.about) is None
     assert shelf.registered.aliases() == {}
     assert shelf.state["stages"] == {2: None, 3: None}
     by_hand = [(row.version, str(row.to_stage), str(row.state)) for row in shelf.rows[1:]]

@@ -179,7 +179,9 @@ class Shop:
         create_if_missing(path, {n: Column(type=t) for n, t in types.items()}, keys=[], description=table)
         append_once(path, to_arrow(frame, types, table), record(as_of), f"test:{uuid.uuid4()}", 1, None)
 
-    def register(self, frame: pd.DataFrame, trained_as_of: datetime = FIRST, profile: bool = True) -> int:
+    def register(
+        self, frame: pd.DataFrame, trained_as_of: datetime = FIRST, profile: bool = True, production: bool = True
+    ) -> int:
         """Registers a version with the profile of its training data, and puts it into production."""
         import mlflow
 
@@ -202,7 +204,8 @@ class Shop:
         made = client.create_model_version(
             self.name, f"{run.info.artifact_uri}/model", run_id=run.info.run_id, tags=tags
         )
-        RegisteredModel(self.workspace, self.project, self.model).move_alias("production", int(made.version))
+        if production:
+            RegisteredModel(self.workspace, self.project, self.model).move_alias("production", int(made.version))
         return int(made.version)
 
     def monitor(self, as_of: datetime) -> MonitoringReport:

@@ -47,7 +47,7 @@ def score_batch(workspace: Workspace, project_name: str, model_name: str, as_of:
     Raises NothingToDo without a production version, without new rows, or where as_of was reached.
     """
     from penstock.lakehouse.small_tables import append_once, fill_missing, to_arrow, version
-    from penstock.registry.production import production_to_score
+    from penstock.registry.production import settled_production
     from penstock.training.feature_spec import trained_as_known
     from penstock.training.scoring import load_scorer
 
@@ -55,7 +55,7 @@ def score_batch(workspace: Workspace, project_name: str, model_name: str, as_of:
     model = project.model(model_name)
     table = predictions_table(project_name, model_name)
     path = workspace.addresses.writable(table)
-    production = production_to_score(workspace, project_name, model_name, as_of)
+    production = settled_production(workspace, project_name, model_name, as_of)
     if production is None:
         raise NothingToDo(f"{project_name}.{model_name} has no version in production yet: nothing is scored")
     last = latest_record(path)

@@ -13,7 +13,7 @@ from penstock.features.point_in_time import join_features
 from penstock.features.training_set import utc_timestamps
 from penstock.inference.batch import PREDICTION
 from penstock.registry.client import RegisteredModel
-from penstock.registry.production import production_to_score
+from penstock.registry.production import settled_production
 from penstock.registry.stages import ALIASES, Stage
 from penstock.spec.faults import suggestion
 from penstock.spec.project import Lookup
@@ -43,7 +43,7 @@ def resolve_model(workspace: Workspace, model: str) -> str:
     if match["by"] == "@":
         alias = match["which"].lower()
         if alias == ALIASES[Stage.PRODUCTION]:
-            production = production_to_score(workspace, match["project"], match["model"])
+            production = settled_production(workspace, match["project"], match["model"])
             if production is not None:
                 return f"models:/{registered.name}/{production}"
         aliases = registered.aliases()

@@ -34,15 +34,17 @@ class RetrainingDecision:
 def decide_retraining(workspace: Workspace, project: str, model: str, as_of: datetime) -> RetrainingDecision:
     """Decides by the spec's rules on what is known at as_of, and writes it to `retraining_decisions`.
 
+    A transition that a killed run left half done is finished first: the decision rests on a settled audit.
+
     A hand-back is an alert as well, so that people hear of it. Raises NothingToDo where a decision of a
     later as_of exists, and where one of this as_of led to another production version: it stands.
     """
     from penstock.monitoring.retraining_facts import gather_facts
-    from penstock.registry.stages import current_production
+    from penstock.registry.production import settled_production
 
     spec = workspace.project(project).model(model)
     past = _past_decisions(workspace, project, model)
-    production = current_production(workspace, project, model)
+    production = settled_production(workspace, project, model, as_of)
     _check_order(project, model, as_of, past, production)
     facts = gather_facts(workspace, project, model, as_of, production, _last_retrain(past, as_of))
     ruling = policy(facts, spec.retraining)

@@ -9,7 +9,7 @@ from penstock.registry.comparison_report import keep_report
 from penstock.registry.comparison_rows import recorded_reference, write_comparison
 from penstock.registry.contest import Contest
 from penstock.registry.methods import Finding, Pending, method_of
-from penstock.registry.production import production_to_score
+from penstock.registry.production import settled_production
 from penstock.training.errors import ScoringError
 from penstock.workspace import Workspace
 
@@ -37,7 +37,7 @@ def compare_with_production(
     registered = RegisteredModel(workspace, project_name, model_name)
     registered.version(version)
     subject = f"{registered.name} version {version}"
-    production = production_to_score(workspace, project_name, model_name, as_of)
+    production = settled_production(workspace, project_name, model_name, as_of)
     recorded = recorded_reference(workspace, project_name, model_name, version, as_of)
     if recorded is not None:
         production = recorded.production

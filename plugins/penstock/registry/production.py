@@ -1,4 +1,4 @@
-"""Which version scores: the one with the alias `production`, once it is known that no hand alone put it there."""
+"""Which version is in production once all is settled: what scores, and what a decision rests on."""
 
 from datetime import datetime
 
@@ -8,11 +8,11 @@ from penstock.registry.stages import ALIASES, Stage, current_production
 from penstock.workspace import Workspace
 
 
-def production_to_score(workspace: Workspace, project: str, model: str, as_of: datetime | None = None) -> int | None:
+def settled_production(workspace: Workspace, project: str, model: str, as_of: datetime | None = None) -> int | None:
     """The version in production; None where there is none.
 
     Where the alias stands elsewhere than the audit left it, or a transition is half done, the repair comes first: what
-    a hand moved is adopted or reverted, as the environment says, before anything is scored by it.
+    a hand moved is adopted or reverted, as the environment says, before anything is scored by it or decided about it.
 
     Raises what `repair` raises.
     """
