@@ -10,8 +10,13 @@ from xdist.scheduler import LoadScopeScheduling
 
 os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("MPLBACKEND", "Agg")
-# Spark's servers live for minutes here: compiling twice costs them a third of their processor time.
-os.environ.setdefault("PENSTOCK_SPARK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1")
+# Spark's servers live for minutes here and see hundreds of small queries: to compile each of them, and the JVM's code
+# twice, costs them half of their processor time. The demo, Compose and the benchmarks run with Spark's own defaults.
+_FOR_SMALL_QUERIES = (
+    "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m "
+    "-Dspark.sql.codegen.wholeStage=false -Dspark.sql.codegen.factoryMode=NO_CODEGEN"
+)
+os.environ.setdefault("PENSTOCK_SPARK_JAVA_OPTIONS", _FOR_SMALL_QUERIES)
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SERIAL = "e2e"  # one Airflow for all of its tests

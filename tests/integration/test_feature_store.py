@@ -216,7 +216,8 @@ def test_rows_that_do_not_fit_are_refused_and_nothing_is_written(
         ("turbine_daily", "park", "rated_at", "is declared in wind_parks's project.yaml"),
         ("energy_predictions", "park", "rated_at", "a table that Penstock keeps itself"),
         ("Ratings", "park", "rated_at", "lower-case letters"),
-        ("churn_training_set", "park", "rated_at", "are those of training sets: choose another name"),
+        ("churn_training_set", "park", "rated_at", "are those of models' tables: choose another name"),
+        ("churn_predictions", "park", "rated_at", "are those of models' tables: choose another name"),
         ("other.ratings", "park", "rated_at", "unknown project 'other'"),
     ],
 )

@@ -20,14 +20,13 @@ from penstock.lakehouse.table_properties import CLIENT, EVENT_TIME, MADE_BY, ONL
 from penstock.spec.common import NAME_PATTERN
 from penstock.spec.environment import DEFAULT_ONLINE_STORE, Environment
 from penstock.spec.faults import suggestion
+from penstock.spec.names import MODEL_TABLE_SUFFIXES, model_tables
 from penstock.spec.project import Column, ColumnType, Online
 from penstock.workspace import Workspace
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
-
-_MODEL_TABLES = ("_predictions", "_training_set", "_serving_log")
 
 
 @dataclass(frozen=True)
@@ -264,7 +263,7 @@ def to_pandas(frame: Any) -> "pd.DataFrame":
 def is_kept_by_penstock(workspace: Workspace, address: Address) -> bool:
     """Whether a table is one of Penstock's own: of the system, or of a declared model."""
     models = workspace.project(address.project).spec.models
-    return address.table in {*SYSTEM_TABLES, *(f"{model}{suffix}" for model in models for suffix in _MODEL_TABLES)}
+    return address.table in SYSTEM_TABLES or any(address.table in model_tables(model) for model in models)
 
 
 def check_name(workspace: Workspace, address: Address) -> None:
@@ -283,8 +282,9 @@ def check_name(workspace: Workspace, address: Address) -> None:
 
 def _check_own_name(workspace: Workspace, address: Address) -> None:
     """Raises TableError where a new table of this name would be overwritten later, or write into another one."""
-    if address.table.removesuffix("_rebuilt").endswith("_training_set"):
-        raise TableError(f"{address}: names that end in _training_set are those of training sets: choose another name")
+    for suffix in MODEL_TABLE_SUFFIXES:
+        if address.table.removesuffix("_rebuilt").endswith(suffix):
+            raise TableError(f"{address}: names that end in {suffix} are those of models' tables: choose another name")
     history_path(workspace, address)
 
 

@@ -13,6 +13,7 @@ from penstock.registry.deciding import digest, fingerprint
 from penstock.registry.holds import holds
 from penstock.registry.notes import Note, NoteKind
 from penstock.registry.settling import patience
+from penstock.training.declared_rule import rule_text
 from penstock.workspace import Workspace
 
 SHOWN = "shown"
@@ -112,11 +113,12 @@ def request_text(
     workspace: Workspace, project: str, model: str, version: int, compliance: dict[str, Any],
     comparison: dict[str, Any], links: dict[str, str],
 ) -> str:  # fmt: skip
-    """What a person needs in order to decide, as Markdown: links, marks, both verdicts, the model card."""
+    """What a person needs in order to decide, as Markdown: links, marks, the rule, both verdicts, the model card."""
     held = holds(workspace, project, model)
     parts = [" · ".join(f"[{name}]({address})" for name, address in links.items() if address)]
     if version in held.rolled_back:
         parts.append(f"**This version was rolled back** {held.rolled_back[version]}")
+    parts.append(f"### the rule\n\n{rule_text(workspace.project(project).model(model))}")
     if comparison:
         parts.append(comparison_markdown(Verdict.from_dict(comparison)))
     if compliance:

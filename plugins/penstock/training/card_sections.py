@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from penstock.spec.project import Task
-from penstock.training.declared_rule import rule_intro, rule_lines
+from penstock.training.declared_rule import rule_text
 from penstock.training.intervals import Interval
 from penstock.training.markdown import code, table
 from penstock.training.metrics import is_lower_better, metric_names
@@ -282,8 +282,7 @@ def _explanation(card: Card) -> Iterator[str]:
 
 def _gates(card: Card) -> Iterator[str]:
     yield "## How it may reach production"
-    yield rule_intro(card.run.spec.promotion)
-    yield "\n".join(f"- {line}" for line in rule_lines(card.run.spec))
+    yield rule_text(card.run.spec)
 
 
 def _record(card: Card) -> Iterator[str]:

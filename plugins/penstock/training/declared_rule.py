@@ -6,6 +6,12 @@ from penstock.spec.project import Bound, Model, Promotion, PromotionRule, SliceR
 from penstock.training.markdown import code
 
 
+def rule_text(model: Model) -> str:
+    """The whole rule: on which rows, how sure, and a list of the demands; Markdown."""
+    demands = "\n".join(f"- {line}" for line in rule_lines(model))
+    return f"{rule_intro(model.promotion)}\n\n{demands}"
+
+
 def rule_lines(model: Model) -> list[str]:
     """What a candidate must be, a line for each demand of `promotion`; Markdown."""
     rule = model.promotion
