@@ -1,6 +1,7 @@
 """Batch inference: each entity row once, by the version in production, and honest where there is nothing to do."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from penstock.errors import NothingToDo, ServiceError, SpecError
 from penstock.features.training_set import build_training_set, read_training_set
 from penstock.inference.batch import score_batch
 from penstock.inference.sinks import publish
+from penstock.lakehouse import session
 from penstock.runner import Request, run_pipeline
 from penstock.workspace import Connections, Lineage, Workspace
 from tests.integration.refreshing import copy_root, moment, refresh, rows
@@ -121,9 +123,10 @@ def append(workspace: Workspace, source: str, row: dict[str, Any], known_at: str
     write_deltalake(path, frame.astype({"turbine": "int32"}), mode="append")
 
 
-def test_spark_down_is_a_clear_error_that_names_the_address(promoted: Workspace, stack: Connections) -> None:
-    from dataclasses import replace
-
+def test_spark_down_is_a_clear_error_that_names_the_address(
+    promoted: Workspace, stack: Connections, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "_RETRIES", 2)  # of eight, which take twenty seconds for each table
     away = promoted.with_(connections=replace(stack, spark_url="sc://localhost:1"))
     with pytest.raises(ServiceError, match="sc://localhost:1.*penstock status"):
         refresh(away, "2024-02-20", "batch_parks")
