@@ -196,9 +196,10 @@ class Demo:
 
 
 def _comparison(row: dict[str, Any]) -> str | None:
-    if not row["reason"]:  # a metric that was measured for information, and decided nothing
+    if not row["reason"] or row["verdict"] == "info":  # measured for information: it decided nothing
         return None
-    return f"compared   version {row['candidate_version']}: {row['verdict']}; {row['reason']}"
+    where = "" if row["slice"] == "all" else f" on {row['slice']}"
+    return f"compared   version {row['candidate_version']}{where}: {row['verdict']}; {row['reason']}"
 
 
 def _deployment(row: dict[str, Any]) -> str | None:
