@@ -1,5 +1,6 @@
 """The way back from quarantine: rows are accepted, corrected by hand or replaced, and flow in exactly once."""
 
+import importlib
 import json
 import shutil
 from collections.abc import Callable
@@ -11,14 +12,19 @@ import pytest
 from deltalake import DeltaTable
 from typer.testing import CliRunner
 
+import penstock.features.landing as landing_module
+import penstock.features.readmission as readmission
 from penstock.cli import app
-from penstock.errors import GateError, NothingToDo, SpecError, TableError
+from penstock.clock import now
+from penstock.errors import GateError, NothingToDo, ServiceError, SpecError, TableError
 from penstock.features.landing import land_source
 from penstock.features.merge import merge_batch, validate_batch
+from penstock.features.readmission import readmit_to_source
 from penstock.features.refresh import stage_table
-from penstock.quality.quarantine import read_quarantine
+from penstock.quality.quarantine import quarantine_rows, read_quarantine
 from penstock.quality.release import accept_rows, correct_rows, read_corrections
 from penstock.quality.report import latest_verdict
+from penstock.quality.rows import BadRow
 from penstock.runner import Request, run_pipeline
 from penstock.workspace import Workspace
 from tests.integration.refreshing import SECOND_ROOT, moment
@@ -132,8 +138,6 @@ def test_accepted_rows_of_a_source_flow_in_once_as_they_are(workspace):
 
 
 def test_a_kill_between_append_and_trace_appends_nothing_twice(workspace, monkeypatch):
-    import penstock.features.readmission as readmission
-
     land(workspace, "2024-01-02")
     accept_rows(workspace, PROJECT, "orders", [entry(workspace, "orders", order_id=2)["id"]], "why", "ann")
 
@@ -149,6 +153,86 @@ def test_a_kill_between_append_and_trace_appends_nothing_twice(workspace, monkey
         land(workspace, "2024-01-02")
     assert orders(workspace) == before
     assert entry(workspace, "orders", order_id=2)["readmitted_at"] is not None
+
+
+def accept(workspace: Workspace, order_id: int, by: str = "ann"):
+    """Accepts an order."""
+    return accept_rows(workspace, PROJECT, "orders", [entry(workspace, "orders", order_id=order_id)["id"]], "why", by)
+
+
+def once_before(monkeypatch, place: str, action: Callable[[], object]) -> None:
+    """The next call of a function of the library is held up by an action."""
+    module, _, name = place.rpartition(".")
+    function = getattr(importlib.import_module(module), name)
+
+    def held_up(*words, **named):
+        monkeypatch.setattr(place, function)
+        action()
+        return function(*words, **named)
+
+    monkeypatch.setattr(place, held_up)
+
+
+def test_two_runs_that_let_the_same_row_in_append_it_once(workspace, monkeypatch):
+    land(workspace, "2024-01-02")
+    accept(workspace, 2)
+    look = readmission._without_those_there
+
+    def slow_look(*words):
+        found = look(*words)
+        monkeypatch.setattr(readmission, "_without_those_there", look)
+        assert readmit_to_source(workspace, PROJECT, "orders") == 1
+        return found
+
+    monkeypatch.setattr(readmission, "_without_those_there", slow_look)
+    with pytest.raises(ServiceError, match="another run of release:shop.orders was faster"):
+        land(workspace, "2024-01-02")
+    assert orders(workspace) == [(1, 10.0), (2, -5.0), (3, 20.0), (5, 900.0)]
+
+
+def test_a_landing_that_overtakes_a_release_is_not_forgotten(workspace, monkeypatch):
+    land(workspace, "2024-01-02")
+    accept(workspace, 2)
+    landing = lambda: landing_module._land_new(  # noqa: E731
+        workspace, PROJECT, "orders", workspace.project(PROJECT).spec.sources["orders"], moment("2024-01-04")
+    )
+    once_before(monkeypatch, "penstock.features.readmission._without_those_there", landing)
+    with pytest.raises(ServiceError, match="land:shop.orders was faster; run this again"):
+        land(workspace, "2024-01-03")
+    assert land(workspace, "2024-01-05").rows == 1  # the accepted one; what landed meanwhile does not come again
+    assert orders(workspace) == [(1, 10.0), (2, -5.0), (3, 20.0), (4, 4.0), (5, 900.0), (6, 1.0)]
+
+
+@pytest.mark.parametrize("place", ["quality.gate.validate_batch", "quality.release.write_entries"])
+def test_what_a_person_decides_while_a_batch_is_judged_stands(workspace, monkeypatch, place):
+    land(workspace, "2024-01-02")
+    once_before(monkeypatch, f"penstock.{place}", lambda: accept(workspace, 4))
+    land(workspace, "2024-01-04")  # brings an order 4 that passes
+    decided = entry(workspace, "orders", order_id=4)
+    assert (decided["outcome"], decided["released_by"], decided["release_reason"]) == ("accepted", "ann", "why")
+    assert land(workspace, "2024-01-04").rows == 1
+
+
+def test_a_row_that_comes_again_is_open_again_unless_it_was_decided_on_meanwhile(workspace):
+    land(workspace, "2024-01-02")
+    judged_at = now()
+    accept(workspace, 2)
+    before = entry(workspace, "orders", order_id=2)
+    row = [BadRow({"order_id": 2}, json.loads(before["row"]), json.loads(before["reasons"]))]
+    quarantine_rows(workspace, PROJECT, "orders", row, moment("2024-01-03"), found_at=judged_at)
+    assert entry(workspace, "orders", order_id=2) == before
+    quarantine_rows(workspace, PROJECT, "orders", row, moment("2024-01-02"))  # the same batch, repeated
+    assert entry(workspace, "orders", order_id=2) == before
+    quarantine_rows(workspace, PROJECT, "orders", row, moment("2024-01-03"))
+    assert pd.isna(entry(workspace, "orders", order_id=2)["outcome"])
+
+
+def test_of_two_people_who_decide_at_once_the_slower_one_is_told(workspace, monkeypatch):
+    land(workspace, "2024-01-02")
+    once_before(monkeypatch, "penstock.quality.release.write_entries", lambda: accept(workspace, 2, by="bob"))
+    with pytest.raises(ServiceError, match=r"were decided on meanwhile, and stay so \(1 other row\(s\) are accepted\)"):
+        accept_rows(workspace, PROJECT, "orders", None, "all of them", "ann")
+    assert [entry(workspace, "orders", order_id=order)["released_by"] for order in (2, 4)] == ["bob", "ann"]
 
 
 def declare_anew(workspace: Workspace, make_workspace: Callable[..., Workspace], *changes: tuple[str, str, str]):

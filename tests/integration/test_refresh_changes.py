@@ -413,3 +413,15 @@ def test_a_killed_merge_is_repeated_and_a_merged_batch_is_not(shop: Shop) -> Non
     assert not Path(batch.batch.path).exists()
     assert merge_batch(shop.workspace, batch).version == first.version
     assert len(shop.rows(history_name("store_daily"), KEYS)) == 2
+
+
+def test_a_backfill_of_a_table_that_was_never_filled_leaves_it_to_its_first_refresh(
+    make_workspace: Callable[..., Workspace], tmp_path: Path
+) -> None:
+    from penstock.operators.features import StageFeatureTableOperator
+
+    new = open_shop(make_workspace, tmp_path)
+    add_orders(new, ["2024-01-02"])
+    operator = StageFeatureTableOperator(task_id="stage", project=SHOP, table="store_daily")
+    batch = operator.run(new.workspace, REACHED, {"params": {"backfill": "store_daily"}})
+    assert (batch.rows, batch.why) == (2, "the table is new")

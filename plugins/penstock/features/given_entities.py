@@ -48,7 +48,9 @@ def check_arrow(
         if pa.types.is_timestamp(found.type):
             if found.type.tz is None:
                 raise TableError(_naive(found.name, where, f"pyarrow.compute.assume_timezone({found.name}, 'UTC')"))
-            column = compute.floor_temporal(column, unit="microsecond").cast(pa.timestamp("us", "UTC"))
+            # In UTC before anything else: local times are not one moment each when the clocks go back.
+            column = compute.floor_temporal(column.cast(pa.timestamp(found.type.unit, "UTC")), unit="microsecond")
+            column = column.cast(pa.timestamp("us", "UTC"))
         elif found.name == timestamp_key:
             raise TableError(f"{where}: {found.name} is of the type {found.type}, no timestamp")
         elif pa.types.is_dictionary(found.type):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from penstock.clock import to_micros, to_text
 from penstock.errors import NothingToDo, SpecError, TableError
-from penstock.features.readmission import readmit_to_source
+from penstock.features.readmission import landing_consumer, readmit_to_source
 from penstock.features.source_tables import create_source_table
 from penstock.lakehouse.records import latest_record, record
 from penstock.spec.functions import load_function
@@ -118,7 +118,7 @@ def _write(
     create_source_table(project, source, path)
     commit = record(as_of, folder=project.folder, definition=source.land, run=workspace.lineage.run)
     planned = to_micros(after) if after else None
-    append_once(path, fill_missing(rows, path), commit, f"land:{address}", to_micros(as_of), planned)
+    append_once(path, fill_missing(rows, path), commit, landing_consumer(address), to_micros(as_of), planned)
     return Landed(address, version(path), rows.num_rows, quarantined, to_text(as_of))
 
 

@@ -25,7 +25,7 @@ def readmit_to_source(workspace: Workspace, project_name: str, source_name: str)
 
     They keep their `available_at`; columns that were declared since they went to quarantine are null in them. Before
     a source's first landing they wait, and so does a row without a value of a key that was declared since. Raises
-    ServiceError where another run is at it.
+    ServiceError where another run is at it, or lands meanwhile.
     """
     from deltalake import DeltaTable
 
@@ -37,17 +37,25 @@ def readmit_to_source(workspace: Workspace, project_name: str, source_name: str)
     ready = [(entry, row) for entry, row in released if all(row[key] is not None for key in source.primary_keys)]
     address = f"{project_name}.{source_name}"
     path = workspace.addresses.writable(address)
-    last = latest_record(path) if ready else None
+    if not ready or not DeltaTable.is_deltatable(path):
+        return 0
+    table = DeltaTable(path)
+    last = latest_record(table)
     if last is None:
         return 0
+    # The marks are those of before the look at the table: who appends after it has moved one of them.
+    mark = table.transaction_version(_consumer(address))
+    landed = table.transaction_version(landing_consumer(address))
     create_source_table(project, source, path)
     frame = typed_frame([row for _, row in ready], source.columns)
     frame = _without_those_there(frame, path, source)
     if not frame.empty:
-        mark = DeltaTable(path).transaction_version(_consumer(address))
         rows = to_arrow(frame, {name: column.type for name, column in source.columns.items()}, address)
         commit = replace(last, run=workspace.lineage.run)
-        append_once(path, fill_missing(rows, path), commit, _consumer(address), (mark or 0) + 1, mark)
+        append_once(
+            path, fill_missing(rows, path), commit, _consumer(address), (mark or 0) + 1, mark,
+            beside=(landing_consumer(address), landed),
+        )  # fmt: skip
     mark_readmitted(workspace, project_name, [entry for entry, _ in ready])
     return len(frame)
 
@@ -73,6 +81,11 @@ def settle(workspace: Workspace, batch: StagedBatch) -> None:
 def settle_all(workspace: Workspace, project: str, table: str) -> None:
     """The same where the full recomputation brought nothing that the table lacks."""
     mark_readmitted(workspace, project, waiting_rows(workspace, project, table))
+
+
+def landing_consumer(address: str) -> str:
+    """The name by which a source's landing marks its commits."""
+    return f"land:{address}"
 
 
 def _consumer(address: str) -> str:

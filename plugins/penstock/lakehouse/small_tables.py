@@ -122,8 +122,14 @@ def to_arrow(
     return pa.Table.from_arrays(arrays, schema=schema)
 
 
-def upsert(path: str, rows: "pa.Table", keys: list[str], commit: CommitRecord) -> int:
-    """Merges rows by keys into an existing table, and answers its version. A repeat changes nothing but the version."""
+def upsert(
+    path: str, rows: "pa.Table", keys: list[str], commit: CommitRecord, update_if: str | None = None
+) -> int:  # fmt: skip
+    """Merges rows by keys into an existing table, and answers its version. A repeat changes nothing but the version.
+
+    update_if: SQL over `t` (the row that is there) and `s` (the one that comes); a row of which it is not true stays
+    as it is. It is asked of what the commit meets, so that nobody else's write is lost between a look and it.
+    """
     from deltalake import CommitProperties, DeltaTable
     from deltalake.exceptions import CommitFailedError
 
@@ -134,7 +140,7 @@ def upsert(path: str, rows: "pa.Table", keys: list[str], commit: CommitRecord) -
             (
                 table.merge(rows, condition, source_alias="s", target_alias="t",
                             commit_properties=CommitProperties(custom_metadata={"userMetadata": commit.to_json()}))
-                .when_matched_update_all().when_not_matched_insert_all().execute()
+                .when_matched_update_all(update_if).when_not_matched_insert_all().execute()
             )  # fmt: skip
         except CommitFailedError:
             continue
@@ -143,13 +149,15 @@ def upsert(path: str, rows: "pa.Table", keys: list[str], commit: CommitRecord) -
 
 
 def append_once(
-    path: str, rows: "pa.Table", commit: CommitRecord, app_id: str, app_version: int, planned: int | None
-) -> bool:
+    path: str, rows: "pa.Table", commit: CommitRecord, app_id: str, app_version: int, planned: int | None,
+    beside: tuple[str, int | None] | None = None,
+) -> bool:  # fmt: skip
     """Appends rows, unless the consumer `app_id` has already committed this version or a later one.
 
     `planned` is the consumer's mark that the rows were computed after. Answers whether it wrote. The mark is part
     of the commit, so a repeat after a kill appends nothing twice. Raises ServiceError where another run of the same
-    consumer has committed since: the rows would overlap, and must be computed again.
+    consumer has committed since: the rows would overlap, and must be computed again; or where the mark of the
+    consumer `beside` is not the given one any more, after which `commit` would not say the truth.
     """
     from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
     from deltalake.exceptions import CommitFailedError
@@ -161,11 +169,17 @@ def append_once(
     overtaken = ServiceError(f"{path}: another run of {app_id} was faster; run this again, it goes on from there")
     if done != planned:
         raise overtaken
+    marks = [Transaction(app_id, app_version)]
+    if beside is not None:
+        other, seen = beside
+        if table.transaction_version(other) != seen:
+            raise ServiceError(f"{path}: {other} was faster; run this again, it goes on from there")
+        marks += [Transaction(other, seen)] if seen is not None else []
     try:
         write_deltalake(
             table, rows, mode="append",
             commit_properties=CommitProperties(
-                custom_metadata={"userMetadata": commit.to_json()}, app_transactions=[Transaction(app_id, app_version)]
+                custom_metadata={"userMetadata": commit.to_json()}, app_transactions=marks
             ),
         )  # fmt: skip
     except CommitFailedError as error:
@@ -205,8 +219,13 @@ def stream(parts: Iterable["pa.Table"]) -> "pa.RecordBatchReader":
     return pa.RecordBatchReader.from_batches(first.schema, batches)
 
 
-def write_system_rows(path: str, table: SystemTable, rows: list[dict[str, Any]], commit: CommitRecord) -> int:
-    """Merges rows of one of Penstock's own tables by its keys; missing columns are null. Answers the version."""
+def write_system_rows(
+    path: str, table: SystemTable, rows: list[dict[str, Any]], commit: CommitRecord, update_if: str | None = None
+) -> int:  # fmt: skip
+    """Merges rows of one of Penstock's own tables by its keys; missing columns are null. Answers the version.
+
+    update_if: see `upsert`.
+    """
     import pandas as pd
 
     definition = SYSTEM_TABLES[table]
@@ -218,7 +237,7 @@ def write_system_rows(path: str, table: SystemTable, rows: list[dict[str, Any]],
     )  # fmt: skip
     frame = pd.DataFrame(rows, columns=list(definition.columns)).astype(object)
     frame = frame.where(frame.notna(), None)
-    return upsert(path, to_arrow(frame, definition.columns, str(table), required), keys, commit)
+    return upsert(path, to_arrow(frame, definition.columns, str(table), required), keys, commit, update_if)
 
 
 def read(

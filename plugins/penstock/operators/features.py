@@ -34,7 +34,8 @@ class StageFeatureTableOperator(PenstockOperator):
     """Computes what a feature table lacks into a staging table. XCom: the staged batch (a reference).
 
     Where the run's parameter `backfill` names the table, its rows are first computed again, piece by piece; a try
-    after a kill goes on with the piece that was not finished.
+    after a kill goes on with the piece that was not finished. Where there is nothing to compute again, the log says
+    so, and the refresh goes on.
     """
 
     def __init__(self, *, table: str, **kwargs: Any) -> None:
@@ -53,8 +54,11 @@ class StageFeatureTableOperator(PenstockOperator):
         check_tables(workspace.project(self.project), request)
         with naming_dependants(workspace):
             if request is not None and self.table in request.tables:
-                done = backfill_table(workspace, self.project, self.table, as_of, request, say=self.log.info)
-                self.log.info("%s: %s rows changed in %s pieces", done.table, done.rows, done.pieces)
+                try:
+                    done = backfill_table(workspace, self.project, self.table, as_of, request, say=self.log.info)
+                    self.log.info("%s: %s rows changed in %s pieces", done.table, done.rows, done.pieces)
+                except NothingToDo as reason:
+                    self.log.info("nothing to compute again: %s", reason)
             batch = stage_table(workspace, self.project, self.table, as_of)
         self.log.info("%s: %s rows staged, %s (%s)", batch.table, batch.rows, batch.mode, batch.why)
         return batch

@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import TypeVar
 
+from penstock.clock import now
 from penstock.errors import GateError
 from penstock.gates import Outcome
 from penstock.quality.history import history_checks
@@ -34,8 +35,8 @@ def check_batch(
     must stop: the report says why, nothing is put into quarantine. Raises SpecError for a broken suite.
     """
     suite = load_suite(project.folder / expectations) if expectations else None
-    entries = read_entries(workspace, project.name, table)
-    accepted = accepted_rows(entries, columns)
+    read_at = now()
+    accepted = accepted_rows(read_entries(workspace, project.name, table), columns)
     result = validate_batch(frame, suite, keys, table, columns, accepted=accepted)  # type: ignore[arg-type]
     if suite is not None and suite.history is not None and is_usual and result.passed:
         result = _held_against_history(workspace, project, table, frame, result, suite.history, columns, keys, as_of)
@@ -46,9 +47,9 @@ def check_batch(
             f"{project.name}.{table} stops, its {result.rows} new rows did not pass: "
             f"{'; '.join(failed)[:_MOST_OF_A_REASON]} (report: {report})"
         )
-    quarantine_rows(workspace, project.name, table, result.bad_rows, as_of)
+    quarantine_rows(workspace, project.name, table, result.bad_rows, as_of, found_at=read_at)
     good = good_rows(frame, result, keys)
-    close_replaced(workspace, project.name, entries, good, keys, columns, as_of)  # type: ignore[arg-type]
+    close_replaced(workspace, project.name, table, good, keys, columns, as_of)  # type: ignore[arg-type]
     return good, result.bad_count
 
 

@@ -28,32 +28,33 @@ class QuarantineOutcome(StrEnum):
     REPLACED = "replaced"
 
 
+# A row that is in quarantine is put there anew: unless it was released from a batch that is repeated now, or since
+# the batch was held against the decisions.
+_OPEN_AGAIN = "t.outcome IS NULL OR (t.as_of < s.as_of AND t.released_at < s.quarantined_at)"
+
+
 def quarantine_rows(
-    workspace: Workspace, project_name: str, table: str, bad_rows: Sequence[BadRow], as_of: datetime
-) -> int | None:
+    workspace: Workspace, project_name: str, table: str, bad_rows: Sequence[BadRow], as_of: datetime,
+    found_at: datetime | None = None,
+) -> int | None:  # fmt: skip
     """Merges bad rows of `table` into the project's quarantine, and answers its version; None without rows.
 
     `keys`, `row` and `reasons` are canonical JSON. The same row replaces itself, whatever its as_of. Rows
     that cannot be told apart by their keys (a key is null) get an `_occurrence` among their keys. A row that was
-    released and comes again in a later batch is open again; when the same batch is repeated, it stays released.
+    released and comes again in a later batch is open again; when the same batch is repeated, it stays released, and so
+    does one that somebody decided on after `found_at` (now, where it is not given).
     """
     if not bad_rows:
         return None
-    released = {
-        (entry["keys"], entry["row"]): entry
-        for entry in read_entries(workspace, project_name, table)
-        if entry["outcome"] is not None and entry["as_of"] >= as_of
-    }
-    moment = now()
+    moment = found_at or now()
     rows = [
-        released.get((keys, row := canonical_json(bad.row)))
-        or {
-            "table": table, "keys": keys, "row": row, "reasons": canonical_json(bad.reasons),
+        {
+            "table": table, "keys": keys, "row": canonical_json(bad.row), "reasons": canonical_json(bad.reasons),
             "as_of": as_of, "quarantined_at": moment, "run": workspace.lineage.run,
         }
         for keys, bad in distinct_rows(bad_rows)
     ]  # fmt: skip
-    return write_entries(workspace, project_name, rows, as_of)
+    return write_entries(workspace, project_name, rows, as_of, update_if=_OPEN_AGAIN)
 
 
 def read_quarantine(workspace: Workspace, project_name: str, table: str | None = None) -> "pd.DataFrame":
@@ -82,13 +83,18 @@ def read_entries(workspace: Workspace, project_name: str, table: str) -> list[En
     return entries
 
 
-def write_entries(workspace: Workspace, project_name: str, entries: Sequence[Entry], as_of: datetime) -> int:
-    """Merges entries by their keys, in one commit; answers the version of the quarantine."""
+def write_entries(
+    workspace: Workspace, project_name: str, entries: Sequence[Entry], as_of: datetime, update_if: str
+) -> int:  # fmt: skip
+    """Merges entries by their keys, in one commit; answers the version of the quarantine.
+
+    update_if: SQL over `t`, the entry as it is by then, and `s`, the given one: where it is not true, the first stays.
+    """
     from penstock.lakehouse.small_tables import write_system_rows
 
     path = workspace.addresses.writable(f"{project_name}.{SystemTable.QUARANTINE}")
     commit = record(as_of, folder=workspace.project(project_name).folder, run=workspace.lineage.run)
-    return write_system_rows(path, SystemTable.QUARANTINE, list(entries), commit)
+    return write_system_rows(path, SystemTable.QUARANTINE, list(entries), commit, update_if)
 
 
 def entry_id(table: str, keys: str, row: str) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from penstock.clock import now
-from penstock.errors import GateError, TableError
+from penstock.errors import GateError, ServiceError, TableError
 from penstock.gates import Outcome
 from penstock.lakehouse.small_tables import arrow_schema, exact_frame
 from penstock.quality.batches import at_keys
@@ -47,7 +47,8 @@ def accept_rows(
     """Lets rows (all open ones, where `ids` is None) into their table as they are, in its next refresh.
 
     Deciding twice changes nothing. Raises TableError for an unknown id, for a row that was released otherwise and for
-    one without a key, which no table can hold (of all open rows, those stay and are counted).
+    one without a key, which no table can hold (of all open rows, those stay and are counted); ServiceError where
+    somebody else decided on a row meanwhile.
     """
     entries = {entry["id"]: entry for entry in _entries(workspace, project, table)}
     _know(ids or (), entries, f"{project}.{table}")
@@ -56,7 +57,7 @@ def accept_rows(
         _must_be_acceptable(chosen, f"{project}.{table}")
     waiting = [entry for entry in chosen if entry["outcome"] is None]
     taken = [entry for entry in waiting if _has_keys(entry)]
-    _decide(workspace, project, taken, QuarantineOutcome.ACCEPTED, reason, by)
+    _decide_all(workspace, project, table, taken, QuarantineOutcome.ACCEPTED, reason, by)
     before = sum(entry["outcome"] == QuarantineOutcome.ACCEPTED for entry in chosen)
     return Release(
         f"{project}.{table}", QuarantineOutcome.ACCEPTED, len(taken), before, without_key=len(waiting) - len(taken)
@@ -70,7 +71,8 @@ def correct_rows(
 
     A corrected row stands for the open row that `quarantine_id` names or, without that column, that has its keys.
     Raises TableError for a feature table (its rows are computed), and for a row that stands for none;
-    GateError where a corrected row does not pass the table's suite. Nothing is written then.
+    GateError where a corrected row does not pass the table's suite. Nothing is written then. ServiceError where
+    somebody else decided on a row meanwhile.
     """
     spec = workspace.project(project).spec.sources.get(table)
     address = f"{project}.{table}"
@@ -95,7 +97,7 @@ def correct_rows(
                 f"{address}: the row {entry['id']} was {entry['outcome']} before: nothing is left to correct"
             )
         corrected.append({**entry, "correction": text})
-    _decide(workspace, project, corrected, QuarantineOutcome.CORRECTED, reason, by)
+    _decide_all(workspace, project, table, corrected, QuarantineOutcome.CORRECTED, reason, by)
     return Release(address, QuarantineOutcome.CORRECTED, len(corrected), before)
 
 
@@ -133,10 +135,11 @@ def waiting_rows(workspace: Workspace, project: str, table: str) -> list[Entry]:
 
 
 def mark_readmitted(workspace: Workspace, project: str, entries: Sequence[Entry]) -> None:
-    """Notes that the table has taken rows up."""
+    """Notes that the table has taken rows up, by the decisions that they were taken up by."""
     moment = now()
     if entries:
-        write_entries(workspace, project, [{**entry, "readmitted_at": moment} for entry in entries], moment)
+        taken_up = [{**entry, "readmitted_at": moment} for entry in entries]
+        write_entries(workspace, project, taken_up, moment, update_if="t.released_at = s.released_at")
 
 
 def accepted_rows(entries: Sequence[Entry], columns: Mapping[str, Column]) -> Callable[[BadRow], bool]:
@@ -152,15 +155,16 @@ def accepted_rows(entries: Sequence[Entry], columns: Mapping[str, Column]) -> Ca
 
 
 def close_replaced(
-    workspace: Workspace, project: str, entries: Sequence[Entry], good: "pd.DataFrame | DataFrame",
+    workspace: Workspace, project: str, table: str, good: "pd.DataFrame | DataFrame",
     keys: Sequence[str], columns: Mapping[str, Column], as_of: datetime,
 ) -> int:  # fmt: skip
-    """Closes open entries whose keys a good row has: it was corrected where it comes from. Answers how many.
+    """Closes open entries of a table whose keys a good row has: it was corrected where it comes from. Answers how many.
 
-    Those that were named by other keys than today's stay open: which row would replace them cannot be told.
+    Those that were named by other keys than today's stay open: which row would replace them cannot be told. What a
+    person decides in these moments stands.
     """
     open_entries = [
-        entry for entry in entries
+        entry for entry in read_entries(workspace, project, table)
         if entry["outcome"] is None and _has_keys(entry) and set(json.loads(entry["keys"])) - {SAME_KEYS} == set(keys)
     ]  # fmt: skip
     if not open_entries:
@@ -175,8 +179,9 @@ def close_replaced(
         entry for entry, row in zip(open_entries, wanted, strict=True) if canonical_json(row) in found
     ]  # fmt: skip
     reason = "a later batch brought a row with these keys that passes"
-    _decide(workspace, project, replaced, QuarantineOutcome.REPLACED, reason, workspace.lineage.run, as_of)
-    return len(replaced)
+    return len(
+        _decide(workspace, project, table, replaced, QuarantineOutcome.REPLACED, reason, workspace.lineage.run, as_of)
+    )
 
 
 def _rows_at(
@@ -249,14 +254,37 @@ def _has_keys(entry: Entry) -> bool:
     return all(value is not None for value in json.loads(entry["keys"]).values())
 
 
-def _decide(
-    workspace: Workspace, project: str, entries: Sequence[Entry], outcome: QuarantineOutcome, reason: str, by: str,
-    as_of: datetime | None = None,
+def _decide_all(
+    workspace: Workspace, project: str, table: str, entries: Sequence[Entry], outcome: QuarantineOutcome, reason: str,
+    by: str,
 ) -> None:  # fmt: skip
+    """A person's decision. Raises ServiceError for entries that others decided on meanwhile: their decision stands."""
+    decided = _decide(workspace, project, table, entries, outcome, reason, by)
+    lost = [entry["id"] for entry in entries if entry["id"] not in decided]
+    if lost:
+        raise ServiceError(
+            f"{project}.{table}: the row(s) {', '.join(lost)} were decided on meanwhile, and stay so "
+            f"({len(decided)} other row(s) are {outcome}): `penstock quarantine list --closed` shows by whom and why"
+        )
+
+
+def _decide(
+    workspace: Workspace, project: str, table: str, entries: Sequence[Entry], outcome: QuarantineOutcome, reason: str,
+    by: str, as_of: datetime | None = None,
+) -> set[str]:  # fmt: skip
+    """Writes a decision on entries that are still open; answers the ids of those that it stands for."""
+    if not entries:
+        return set()
     moment = now()
     decision = {"outcome": str(outcome), "released_at": moment, "released_by": by, "release_reason": reason}
-    if entries:
-        write_entries(workspace, project, [{**entry, **decision} for entry in entries], as_of or moment)
+    decided = [{**entry, **decision} for entry in entries]
+    write_entries(workspace, project, decided, as_of or moment, update_if="t.outcome IS NULL")
+    wanted = {entry["id"] for entry in entries}
+    return {
+        entry["id"] for entry in read_entries(workspace, project, table)
+        if entry["id"] in wanted
+        and (entry["outcome"], entry["released_at"], entry["released_by"]) == (str(outcome), moment, by)
+    }  # fmt: skip
 
 
 def _must_pass(workspace: Workspace, project: str, table: str, frame: "pd.DataFrame") -> None:
