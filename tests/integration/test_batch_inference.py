@@ -10,12 +10,15 @@ import pytest
 from deltalake import write_deltalake
 
 from penstock.errors import NothingToDo, ServiceError, SpecError
+from penstock.features.landing import land_source
 from penstock.features.training_set import build_training_set, read_training_set
-from penstock.inference.batch import score_batch
+from penstock.features.watermarks import watermark
+from penstock.inference.batch import ScoredBatch, score_batch
 from penstock.inference.sinks import publish
 from penstock.lakehouse import session
+from penstock.lakehouse.addresses import Address
 from penstock.runner import Request, run_pipeline
-from penstock.workspace import Connections, Lineage, Workspace
+from penstock.workspace import Connections, Lineage, SessionKey, Workspace
 from tests.integration.refreshing import copy_root, moment, refresh, rows
 
 KEYS = ["park", "turbine", "starts_at"]
@@ -80,7 +83,6 @@ def test_each_entity_row_is_scored_once_whatever_the_steps(promoted: Workspace) 
 
 def test_sinks_get_the_batch_once(promoted: Workspace) -> None:
     path = promoted.addresses.readable("batch_parks.energy_predictions")
-    from penstock.inference.batch import ScoredBatch
     from penstock.lakehouse.small_tables import read, version
 
     newest = read(path)["as_of"].max()
@@ -113,6 +115,87 @@ def test_of_a_corrected_entity_and_label_the_newest_known_counts(promoted: Works
         "1 entity row(s) and 1 label(s) were superseded: of each the newest counts that was known at as_of",
         "1 row(s) of batch_parks.yields have no known_at: unused",
     ]
+
+
+def score(workspace: Workspace, as_of: str) -> ScoredBatch:
+    return score_batch(workspace, "batch_parks", "energy", moment(as_of))
+
+
+def as_task(workspace: Workspace, run: str, try_number: int = 1) -> Workspace:
+    """The workspace of a try of the task `score` in a DAG run."""
+    return workspace.with_(lineage=Lineage(run=run), session_key=SessionKey(f"{run}/score/-1", try_number))
+
+
+def scored_slots(workspace: Workspace, after: str, until: str) -> bool:
+    """Whether each slot of a window has exactly one prediction."""
+    found, slots = (rows(workspace, name, KEYS, "batch_parks")[KEYS] for name in ("energy_predictions", "slots"))
+    bounds = pd.Timestamp(after, tz="UTC"), pd.Timestamp(until, tz="UTC")
+    found, slots = (frame[frame["starts_at"].between(*bounds, inclusive="right")] for frame in (found, slots))
+    return len(slots) > 0 and found.sort_values(KEYS).values.tolist() == slots.drop_duplicates().values.tolist()
+
+
+def test_a_task_that_was_killed_finds_its_batch_though_the_inputs_had_not_come_so_far(promoted: Workspace) -> None:
+    refresh(promoted, "2024-02-15T06:00", "batch_parks")
+    first = score(as_task(promoted, "batch_parks.energy.batch_inference/a"), "2024-02-15T12:00")
+    assert (first.after, first.as_of) == ("2024-02-15T00:00:00Z", "2024-02-15T06:00:00Z")
+    refresh(promoted, "2024-02-15T09:00", "batch_parks")  # between the tries
+    again = score(as_task(promoted, "batch_parks.energy.batch_inference/a", 2), "2024-02-15T12:00")
+    assert again == first
+    rest = score(as_task(promoted, "batch_parks.energy.batch_inference/b"), "2024-02-15T12:00")
+    assert (rest.after, rest.as_of) == (first.as_of, "2024-02-15T09:00:00Z")
+    with pytest.raises(NothingToDo, match="scored up to 2024-02-15T09:00:00Z"):
+        score(as_task(promoted, "batch_parks.energy.batch_inference/c"), "2024-02-15T12:00")
+    assert scored_slots(promoted, "2024-02-15", "2024-02-15T09:00")
+
+
+def test_outside_airflow_the_same_run_answers_the_same_batch(promoted: Workspace) -> None:
+    refresh(promoted, "2024-02-15T12:00", "batch_parks")
+    assert score(promoted, "2024-02-15T13:00") == score(promoted, "2024-02-15T14:00")
+
+
+def test_entity_rows_that_land_late_are_scored_though_other_tables_had_come_further(promoted: Workspace) -> None:
+    for source in ("conditions", "yields"):  # the landing of slots failed
+        land_source(promoted, "batch_parks", source, moment("2024-02-15T18:00"))
+    with pytest.raises(NothingToDo, match="scored up to 2024-02-15T12:00:00Z"):
+        score(promoted.with_(lineage=Lineage(run="another")), "2024-02-15T18:00")
+    refresh(promoted, "2024-02-15T21:00", "batch_parks")
+    assert score(promoted, "2024-02-15T21:00").as_of == "2024-02-15T21:00:00Z"
+    assert scored_slots(promoted, "2024-02-15T12:00", "2024-02-15T21:00")
+
+
+def test_a_landing_that_finds_nothing_holds_up_no_score_and_passes_no_row_by(promoted: Workspace) -> None:
+    slots = Address("batch_parks", "slots")
+    for hour in ("22:30", "22:45", "22:30"):
+        with pytest.raises(NothingToDo):
+            land_source(promoted, "batch_parks", "slots", moment(f"2024-02-15T{hour}"))
+    assert watermark(promoted, slots) == moment("2024-02-15T22:45")
+    append(promoted, "slots", {"park": ["north"], "turbine": [9], "starts_at": "2024-02-15T22:35", "capacity": [1.0]},
+           "2024-02-15T20:00")  # fmt: skip
+    batch = score(promoted, "2024-02-15T23:00")
+    assert (batch.rows, batch.as_of) == (1, "2024-02-15T22:45:00Z")
+    assert land_source(promoted, "batch_parks", "slots", moment("2024-02-16")).rows == 9
+    assert watermark(promoted, slots) == moment("2024-02-16")
+
+
+def test_a_lookup_that_is_declared_and_not_filled_yet_stops_no_score(promoted: Workspace) -> None:
+    declaration = promoted.root / "include/projects/batch_parks/project.yaml"
+    before = declaration.read_text()
+    lookup = "      - {table: gusts, keys: {park: park}, features: [gust], max_age: 1d}\n    training:"
+    table = (
+        "  gusts: {description: g, primary_keys: [park], inputs: [conditions],\n"
+        "          function: features.park_wind.transform,\n"
+        "          columns: {park: string, event_time: timestamp, gust: double}}\n"
+        "\nmodels:"
+    )
+    declaration.write_text(before.replace("    training:", lookup, 1).replace("\nmodels:", table, 1))
+    changed = Workspace.open("dev", promoted.root).with_(
+        environment=promoted.environment, connections=promoted.connections
+    )
+    try:
+        assert [item.table for item in changed.project("batch_parks").model("energy").lookups][-1] == "gusts"
+        assert score(changed, "2024-02-16").rows > 0
+    finally:
+        declaration.write_text(before)
 
 
 def append(workspace: Workspace, source: str, row: dict[str, Any], known_at: str | None) -> None:

@@ -12,6 +12,7 @@ from penstock.clock import to_micros, to_text
 from penstock.errors import NothingToDo, SpecError, TableError
 from penstock.features.readmission import landing_consumer, readmit_to_source
 from penstock.features.source_tables import create_source_table
+from penstock.features.watermarks import note_watermark
 from penstock.lakehouse.records import latest_record, record
 from penstock.spec.functions import load_function
 from penstock.spec.loading import LoadedProject
@@ -62,6 +63,8 @@ def _land_new(
     after = _reached(path, address, as_of)
     frame = _call(project, source, address, after, as_of)
     if frame.empty:
+        if after is not None:
+            note_watermark(workspace, address, as_of)
         raise NothingToDo(f"{address}: nothing became known between {_text(after)} and {to_text(as_of)}")
     return _write(workspace, project, source, source_name, frame, after, as_of, path)
 

@@ -4,7 +4,7 @@ Which rows were scored is part of the commit that holds them: the record of the 
 as_of, and its txn mark makes a repeat append nothing.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -15,8 +15,9 @@ from penstock.features.entities import entity_rows
 from penstock.features.inputs import open_input, open_lookups
 from penstock.features.point_in_time import PREDICTION_TIME, join_features
 from penstock.features.training_set import utc_timestamps
+from penstock.features.watermarks import watermark
 from penstock.lakehouse.addresses import Address
-from penstock.lakehouse.records import CommitRecord, latest_record, record
+from penstock.lakehouse.records import CommitRecord, all_records, latest_record, record
 from penstock.spec.project import Column, ColumnType, Entity, Lookup, Model, OnDemand
 from penstock.spec.sql import quote
 from penstock.workspace import Workspace
@@ -42,6 +43,8 @@ class ScoredBatch:
 def score_batch(workspace: Workspace, project_name: str, model_name: str, as_of: datetime) -> ScoredBatch:
     """Scores entity rows with prediction time in (last scored, as_of], labelled or not; each once, by its newest row.
 
+    Not beyond what the entity table has reached: rows that it lacks would never be scored. A task's later try answers
+    with the batch that an earlier one has appended.
     An alias that a hand moved is adopted or reverted first. The first window starts at the as_of of the first
     promotion. Features are those of the version's own feature_spec.
     Raises NothingToDo without a production version, without new rows, or where as_of was reached.
@@ -59,9 +62,9 @@ def score_batch(workspace: Workspace, project_name: str, model_name: str, as_of:
     if production is None:
         raise NothingToDo(f"{project_name}.{model_name} has no version in production yet: nothing is scored")
     last = latest_record(path)
-    if last is not None and (last.as_of_moment, last.run) == (as_of, workspace.lineage.run):
-        return _standing(path, table, last)  # this run was killed between scoring and publishing
-    as_of = _reached(workspace, project_name, model, as_of)
+    asked, as_of = as_of, _reached(workspace, project_name, model, as_of)
+    if last is not None and _is_standing(workspace, last, asked, as_of):
+        return _standing(workspace, project_name, model_name, path, last)
     after = _scored_until(workspace, project_name, model_name, last, as_of)
     scorer = load_scorer(workspace, f"{project_name}.{model_name}", production)
     spec = scorer.feature_spec
@@ -81,9 +84,11 @@ def score_batch(workspace: Workspace, project_name: str, model_name: str, as_of:
     commit = record(
         as_of, inputs | {f"{project_name}.{model_name}": production}, folder=project.folder, run=workspace.lineage.run
     )
+    commit = replace(commit, batch=_task(workspace))
     app_id = f"batch_inference:{project_name}.{model_name}"
     planned = to_micros(last.as_of_moment) if last else None
-    append_once(path, fill_missing(rows, path), commit, app_id, to_micros(as_of), planned)
+    if not append_once(path, fill_missing(rows, path), commit, app_id, to_micros(as_of), planned):
+        raise NothingToDo(f"{table}: another run has scored up to {to_text(as_of)} meanwhile")
     return ScoredBatch(table, version(path), rows.num_rows, production, to_text(after), to_text(as_of))
 
 
@@ -92,19 +97,49 @@ def predictions_table(project: str, model: str) -> str:
     return f"{project}.{model}_predictions"
 
 
-def _standing(path: str, table: str, last: CommitRecord) -> ScoredBatch:
-    from penstock.lakehouse.small_tables import read_arrow, version
+def _task(workspace: Workspace) -> str | None:
+    """The task that scores; None outside Airflow."""
+    return workspace.session_key.task if workspace.session_key else None
 
+
+def _is_standing(workspace: Workspace, last: CommitRecord, asked: datetime, reached: datetime) -> bool:
+    """Whether an earlier try appended the newest batch, and was killed before it was published.
+
+    A task knows its batch again however far the inputs have come meanwhile: the rest is for the next run. Outside
+    Airflow there are no tries; there it is the batch of a run that has nothing to add.
+    """
+    task = _task(workspace)
+    if task is not None and last.batch is not None:
+        return last.batch == task and last.as_of_moment <= asked
+    return last.run == workspace.lineage.run and last.as_of_moment == reached
+
+
+def _standing(workspace: Workspace, project: str, model: str, path: str, last: CommitRecord) -> ScoredBatch:
+    from deltalake import DeltaTable
+
+    from penstock.lakehouse.small_tables import read_arrow
+    from penstock.registry.promotion import first_promotion_as_of
+
+    found = DeltaTable(path)
     rows = read_arrow(path, columns=["model_version"], filters=[("as_of", "=", last.as_of_moment)])["model_version"]
-    return ScoredBatch(table, version(path), len(rows), int(rows[0].as_py()), last.as_of, last.as_of)
+    earlier = [one.as_of_moment for one in all_records(found) if one.as_of_moment < last.as_of_moment]
+    after = max(earlier) if earlier else first_promotion_as_of(workspace, project, model)
+    return ScoredBatch(
+        predictions_table(project, model), found.version(), len(rows), int(rows[0].as_py()),
+        to_text(after or last.as_of_moment), last.as_of,
+    )  # fmt: skip
 
 
 def _reached(workspace: Workspace, project: str, model: Model, as_of: datetime) -> datetime:
-    """as_of, or how far the inputs have got where that is less: what they lack would never be scored."""
-    names = (model.entity.table, *(lookup.table for lookup in model.lookups))
-    records = [latest_record(workspace.addresses.readable(Address.parse(name, project))) for name in names]
-    moments = [found.as_of_moment for found in records if found is not None]
-    return min(as_of, max(moments, default=as_of))
+    """as_of, or how far the entity table has come where that is less: what it lacks would never be scored.
+
+    Where nothing says how far it has come, the lookups do.
+    """
+    reached = watermark(workspace, Address.parse(model.entity.table, project))
+    if reached is not None:
+        return min(as_of, reached)
+    others = [watermark(workspace, Address.parse(lookup.table, project)) for lookup in model.lookups]
+    return min(as_of, max((moment for moment in others if moment is not None), default=as_of))
 
 
 def _scored_until(

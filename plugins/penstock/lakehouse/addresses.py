@@ -91,6 +91,11 @@ class Addresses:
         return f"{root.rstrip('/')}/{address.project}/{address.table}"
 
 
+def beside(path: str, table: str) -> str:
+    """The path of a table of the same project, in the same root, as the one at `path`."""
+    return f"{path.rstrip('/').rpartition('/')[0]}/{table}"
+
+
 def full_name(table: str, project: str) -> str:
     """`project.table` of a table as a specification of `project` names it."""
     address = Address.parse(table, project)

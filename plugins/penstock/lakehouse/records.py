@@ -40,8 +40,8 @@ class BackfillProgress:
 class CommitRecord:
     """From what, up to when, by which code and run a table's version was made.
 
-    inputs: versions by name; input_ids: the Delta ids of the same tables. batch: the staged batch that was merged, or a
-    mark of this one write.
+    inputs: versions by name; input_ids: the Delta ids of the same tables. batch: the staged batch that was merged, a
+    mark of this one write, or the task that wrote it.
     backfill: the table's newest backfill, finished or not. known_by_inputs: whether rows that are new count as known
     once their inputs were, not at their event time whatever they are made from. sources: by file of the project, the
     digest of what `definition` was made of. Records of older versions lack the later fields.
@@ -118,8 +118,13 @@ def latest_record(table: "DeltaTable | str") -> CommitRecord | None:
 
 def oldest_record(table: "DeltaTable") -> CommitRecord | None:
     """The first record in a table's history, as far as its log reaches; None where there is none."""
-    found = (CommitRecord.from_json(commit.get("userMetadata")) for commit in reversed(table.history()))
-    return next((record for record in found if record is not None), None)
+    return next(iter(reversed(all_records(table))), None)
+
+
+def all_records(table: "DeltaTable") -> list[CommitRecord]:
+    """The records in a table's history, the newest first, as far as its log reaches."""
+    found = (CommitRecord.from_json(commit.get("userMetadata")) for commit in table.history())
+    return [record for record in found if record is not None]
 
 
 def latest_commit(table: "DeltaTable | str") -> tuple[int, CommitRecord] | None:

@@ -18,6 +18,7 @@ class SystemTable(StrEnum):
     RETRAINING_DECISIONS = "retraining_decisions"
     TRAINING_SETS = "training_sets"
     MODEL_ORIGINS = "model_origins"
+    WATERMARKS = "watermarks"
 
 
 @dataclass(frozen=True)
@@ -225,5 +226,17 @@ SYSTEM_TABLES: dict[SystemTable, TableDefinition] = {
             "run": _T.STRING,
         },
         optional=frozenset({"version"}),
+    ),
+    SystemTable.WATERMARKS: TableDefinition(
+        "How far the landing of a source looked and found nothing after the source's newest commit.",
+        ("table",),
+        {
+            "table": _T.STRING,
+            **_WHEN,
+            "after": _T.TIMESTAMP,
+            "table_id": _T.STRING,
+            "looked_at": _T.TIMESTAMP,
+            "run": _T.STRING,
+        },
     ),
 }

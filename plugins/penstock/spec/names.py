@@ -3,7 +3,7 @@
 # penstock.lakehouse.system_tables defines them; that layer lies above this one, so a test holds the two equal.
 SYSTEM_TABLES = (
     "quarantine", "model_comparisons", "deployments", "monitoring_metrics", "alerts", "retraining_decisions",
-    "training_sets", "batch_statistics", "model_origins",
+    "training_sets", "batch_statistics", "model_origins", "watermarks",
 )  # fmt: skip
 # <model><suffix> are the tables of a model.
 MODEL_TABLE_SUFFIXES = ("_predictions", "_training_set", "_serving_log")
