@@ -8,6 +8,7 @@ import json
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from penstock.errors import ServiceError
 from penstock.features.source_tables import create_source_table
 from penstock.features.staging import Mode, StagedBatch
 from penstock.lakehouse.records import latest_record
@@ -52,10 +53,11 @@ def readmit_to_source(workspace: Workspace, project_name: str, source_name: str)
     if not frame.empty:
         rows = to_arrow(frame, {name: column.type for name, column in source.columns.items()}, address)
         commit = replace(last, run=workspace.lineage.run)
-        append_once(
+        if not append_once(
             path, fill_missing(rows, path), commit, _consumer(address), (mark or 0) + 1, mark,
             beside=(landing_consumer(address), landed),
-        )  # fmt: skip
+        ):  # fmt: skip
+            raise ServiceError(f"{address}: another run lets released rows in; run this again, it goes on from there")
     mark_readmitted(workspace, project_name, [entry for entry, _ in ready])
     return len(frame)
 
