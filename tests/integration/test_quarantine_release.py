@@ -203,6 +203,13 @@ def test_a_landing_that_overtakes_a_release_is_not_forgotten(workspace, monkeypa
     assert orders(workspace) == [(1, 10.0), (2, -5.0), (3, 20.0), (4, 4.0), (5, 900.0), (6, 1.0)]
 
 
+def test_a_landing_that_another_one_overtook_claims_no_rows(workspace, monkeypatch):
+    once_before(monkeypatch, "penstock.quality.gate.check_batch", lambda: land(workspace, "2024-01-03"))
+    with pytest.raises(NothingToDo, match="another run has landed up to 2024-01-02T00:00:00Z, or further"):
+        land(workspace, "2024-01-02")
+    assert orders(workspace) == [(1, 10.0), (3, 20.0), (5, 900.0)]
+
+
 @pytest.mark.parametrize("place", ["quality.gate.validate_batch", "quality.release.write_entries"])
 def test_what_a_person_decides_while_a_batch_is_judged_stands(workspace, monkeypatch, place):
     land(workspace, "2024-01-02")

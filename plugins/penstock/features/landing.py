@@ -121,7 +121,9 @@ def _write(
     create_source_table(project, source, path)
     commit = record(as_of, folder=project.folder, definition=source.land, run=workspace.lineage.run)
     planned = to_micros(after) if after else None
-    append_once(path, fill_missing(rows, path), commit, landing_consumer(address), to_micros(as_of), planned)
+    consumer = landing_consumer(address)
+    if not append_once(path, fill_missing(rows, path), commit, consumer, to_micros(as_of), planned):
+        raise NothingToDo(f"{address}: another run has landed up to {to_text(as_of)}, or further, meanwhile")
     return Landed(address, version(path), rows.num_rows, quarantined, to_text(as_of))
 
 

@@ -88,7 +88,7 @@ def score_batch(workspace: Workspace, project_name: str, model_name: str, as_of:
     app_id = f"batch_inference:{project_name}.{model_name}"
     planned = to_micros(last.as_of_moment) if last else None
     if not append_once(path, fill_missing(rows, path), commit, app_id, to_micros(as_of), planned):
-        raise NothingToDo(f"{table}: another run has scored up to {to_text(as_of)} meanwhile")
+        raise NothingToDo(f"{table}: another run has scored up to {to_text(as_of)}, or further, meanwhile")
     return ScoredBatch(table, version(path), rows.num_rows, production, to_text(after), to_text(as_of))
 
 
