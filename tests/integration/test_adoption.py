@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from penstock.cli import app
 from penstock.clock import to_text
 from penstock.errors import GateError, SpecError
+from penstock.registry import adoption
 from penstock.registry.audit import AuditLog
 from penstock.registry.compliance.gate import open_subject
 from penstock.registry.notes import NoteKind
@@ -23,6 +24,7 @@ from penstock.training import ScoringError, scoring
 from penstock.training.scoring import load_scorer
 from penstock.workspace import SessionKey, Workspace
 from tests.integration.plant import MODEL, SECOND, Plant
+from tests.integration.shelf import Killed
 
 LATER = to_text(SECOND.replace(hour=1))
 
@@ -163,6 +165,39 @@ def test_adopted_in_airflow_by_the_approver_who_starts_the_run(make_plant, tmp_p
         assert (adopted.decided_by, adopted.version, adopted.trusts_pickle) == ("Ann", version, trusts)
     notes = [note for note in AuditLog(*plant.about).read().notes if note.kind is NoteKind.ADOPTION]
     assert [(note.decided_by, note.evidence["trusts_pickle"]) for note in notes] == [("Ann", False), ("Ann", True)]
+
+
+def test_an_adoption_that_is_killed_on_its_way_vouches_for_nothing_that_the_audit_does_not_know(
+    plant: Plant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = from_elsewhere(plant, tmp_path)
+    given = (*plant.about, version, "Ann", "cost a month", SECOND)
+
+    def state() -> tuple[bool, int]:
+        with open_subject(*plant.about, version, SECOND) as subject:
+            adopted = subject.provenance.adopted is not None
+        return adopted, sum(note.kind is NoteKind.ADOPTION for note in AuditLog(*plant.about).read().notes)
+
+    for name in ("_note", "write_origin"):
+        with monkeypatch.context() as patch:
+            kill_behind(patch, adoption, name)
+            with pytest.raises(Killed):
+                adoption.adopt_version(*given)
+        adopted, notes = state()
+        assert notes == 1 or not adopted
+    adoption.adopt_version(*given)
+    assert state() == (True, 1), "the same again is whole"
+
+
+def kill_behind(patch: pytest.MonkeyPatch, module: object, name: str) -> None:
+    """The process ends right after that function."""
+    original = getattr(module, name)
+
+    def step(*arguments: object) -> None:
+        original(*arguments)
+        raise Killed
+
+    patch.setattr(module, name, step)
 
 
 def test_airflows_automatic_approval_names_the_person_who_adopted(plant: Plant, command, tmp_path: Path) -> None:

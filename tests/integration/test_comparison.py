@@ -44,15 +44,15 @@ def test_the_first_version_beats_the_heuristic_and_the_second_beats_the_first(pl
     assert compliance.passed, compliance.to_markdown()
     assert comparison.passed, comparison.to_markdown()
     assert checks(comparison) == {
-        "labelled rows": "pass", "better than heuristic": "pass", "bound on roc_auc": "pass", "first version": "pass",
-        "picture": "pass",
+        "reference": "pass", "labelled rows": "pass", "better than heuristic": "pass", "bound on roc_auc": "pass",
+        "first version": "pass", "picture": "pass",
     }  # fmt: skip
     assert current_production(*plant.about) == first
     comparison = plant.decide(second)
     assert comparison.passed, comparison.to_markdown()
     assert checks(comparison) == {
-        "labelled rows": "pass", "better than heuristic": "pass", "not worse than production": "pass",
-        "picture": "pass",
+        "reference": "pass", "labelled rows": "pass", "better than heuristic": "pass",
+        "not worse than production": "pass", "picture": "pass",
     }  # fmt: skip
     assert "version 1" in comparison.reason
     assert plant.stages() == ["Archived", "Production"]

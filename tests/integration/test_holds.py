@@ -8,11 +8,11 @@ import pytest
 from penstock.errors import GateError, NothingToDo, SpecError
 from penstock.gates import Check, Outcome, Verdict
 from penstock.lakehouse.small_tables import read
-from penstock.registry import audit, rolling_back, settling
+from penstock.registry import audit, promotion, rolling_back, settling
 from penstock.registry.deployments import repair
 from penstock.registry.freezing import allow, freeze, unfreeze
 from penstock.registry.holds import Holds, holds
-from penstock.registry.promotion import promote
+from penstock.registry.promotion import promote, stage_after_compliance
 from penstock.registry.rolling_back import rollback
 from penstock.registry.stages import Stage
 from penstock.spec.environment import Approval
@@ -259,3 +259,25 @@ def test_a_version_that_comes_in_while_another_is_rolled_back_stays(make_shelf, 
             shelf.back()
     assert shelf.state["stages"] == {1: "Archived", 2: "Archived", 3: "Production"}
     assert shelf.back().production == 2
+
+
+@pytest.mark.parametrize("outcome", [Outcome.FAIL, Outcome.PASS])
+def test_the_production_version_that_is_judged_again_displaces_none_that_comes_in_meanwhile(
+    make_shelf, monkeypatch, outcome
+):
+    shelf = make_shelf(2)
+    shelf.move(1, Stage.PRODUCTION)
+    original = promotion.repair
+    verdict, later = Verdict.from_dict(answer("compliance", outcome)), AS_OF + timedelta(days=1)
+    assert stage_after_compliance(*shelf.about, 1, verdict, later).repeated, "it stays, whatever the verdict is"
+
+    def promoted_after(*arguments):
+        found = original(*arguments)
+        shelf.move(2, Stage.PRODUCTION)
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(promotion, "repair", promoted_after)
+        with pytest.raises(GateError, match="in production when it was judged, but production is version 2 by now"):
+            stage_after_compliance(*shelf.about, 1, verdict, later)
+    assert shelf.state["stages"] == {1: "Archived", 2: "Production"}

@@ -10,16 +10,20 @@ import pytest
 
 from penstock.clock import to_text
 from penstock.errors import GateError, NothingToDo, RegistryError, ServiceError
+from penstock.gates import Check, Outcome, Verdict
 from penstock.lakehouse.small_tables import read
 from penstock.monitoring.follow_up import follow_up_promotion
-from penstock.registry import client, settling
+from penstock.registry import client, comparison, settling
 from penstock.registry.audit import AuditLog
 from penstock.registry.comparison import compare_with_production
 from penstock.registry.compliance import check_compliance
 from penstock.registry.deployments import repair
 from penstock.registry.freezing import allow
+from penstock.registry.methods import Finding
 from penstock.registry.promotion import (
     AUTOMATIC,
+    Decision,
+    carry_out,
     decide_automatic,
     follow_up,
     production_since,
@@ -60,6 +64,42 @@ def test_the_production_version_needs_no_comparison(plant):
     comparison = plant.decide(second, later)
     assert checks(comparison) == {"already in production": "pass"}
     assert plant.state["deployments"] == before
+
+
+def test_what_was_compared_before_another_came_to_production_promotes_nothing(plant, monkeypatch):
+    """Whatever the methods put into their evidence, and where the version was in production itself."""
+
+    def content(_contest):
+        return Finding((Check("own", Outcome.PASS, "fine"),))
+
+    monkeypatch.setattr(comparison, "method_of", lambda project, name: content)  # the spec wants the heuristic, too
+    one, two, three = plant.add("second"), plant.add("second"), plant.add("second")
+    promote(*plant.about, one, "Ann", "fine", {}, SECOND)
+    later = SECOND + timedelta(days=1)
+    asked = {version: _decided_upon(plant, version, later) for version in (one, two)}
+    approved = Decision(True, "Ann", "looks good")
+    before = plant.state["deployments"]
+    assert carry_out(*plant.about, one, approved, asked[one], later).repeated
+    assert plant.state["deployments"] == before
+    promote(*plant.about, three, "Ben", "fine, too", {}, later)
+    before = plant.state["deployments"]
+    for version, against in ((one, "itself, which was in production"), (two, "version 1")):
+        said = f"version {version} was compared with {against}, but production is version 3 by now: compare again"
+        with pytest.raises(GateError, match=said):
+            carry_out(*plant.about, version, approved, asked[version], later)
+    assert plant.state["deployments"] == before
+    assert current_production(*plant.about) == three
+
+
+def _decided_upon(plant: Plant, version: int, as_of: datetime) -> dict:
+    """What stands in a request for approval that is open."""
+    from penstock.registry.approval import shown
+
+    passed = Verdict("compliance", "the candidate", (Check("that", Outcome.PASS, "fine"),))
+    comparison = compare_with_production(*plant.about, version, as_of).to_dict()
+    return {
+        "compliance": passed.to_dict(), "comparison": comparison, "shown": shown(*plant.about, comparison).to_dict(),
+    }  # fmt: skip
 
 
 def test_an_unknown_version_is_refused_by_every_gate(plant):

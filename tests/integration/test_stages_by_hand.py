@@ -6,8 +6,10 @@ import pytest
 
 from penstock.errors import GateError, NothingToDo
 from penstock.registry import settling
+from penstock.registry.audit import AuditLog
 from penstock.registry.deployments import repair
 from penstock.registry.freezing import freeze
+from penstock.registry.history import production_rows
 from penstock.registry.numbering import check_number, number_on
 from penstock.registry.production import settled_production
 from penstock.registry.queue import admit, find_missed
@@ -54,6 +56,27 @@ def test_an_alias_taken_away_by_hand(make_shelf, policy, production, stage):
     assert repair(shelf.workspace, shelf.project, shelf.model).production == production
     assert current_production(shelf.workspace, shelf.project, shelf.model) == production
     assert shelf.state["stages"][1] == stage
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_staging_alias_that_a_hand_puts_on_the_production_version_is_taken_away_whatever_the_policy(
+    make_shelf, frozen
+):
+    shelf = make_shelf(hand_moved_alias="adopt")
+    shelf.move(1, Stage.PRODUCTION)
+    shelf.move(2, Stage.PRODUCTION)
+    if frozen:
+        freeze(*shelf.about, "Ann", "the fair is on")
+    shelf.registered.move_alias("staging", 2)
+    before = production_rows(AuditLog(*shelf.about).read().completed)
+    assert repair(*shelf.about).production == 2
+    assert shelf.registered.aliases() == {"production": 2}
+    assert shelf.state["stages"] == {1: "Archived", 2: "Production", 3: None}
+    assert production_rows(AuditLog(*shelf.about).read().completed) == before, "who let it in stays who did"
+    by_hand = shelf.rows[-1]
+    assert (by_hand.version, str(by_hand.to_stage), str(by_hand.state)) == (2, "Staging", "reverted")
+    assert "that version is in production, which reverts that" in by_hand.reason
+    assert repair(*shelf.about).noticed == ()
 
 
 @pytest.mark.parametrize(("policy", "production"), [("adopt", 2), ("revert", None)])

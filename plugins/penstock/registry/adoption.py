@@ -22,7 +22,7 @@ def adopt_version(
     """Records who takes responsibility for a version's files, and why; moves no stage: its gates are still to pass.
 
     It holds for exactly these files (their digest). trust_pickle: the person also vouches for files that run code when
-    they are loaded. Again with another reason replaces it.
+    they are loaded. Again with another reason replaces it; the same again completes what was killed on its way.
 
     Raises GateError without a person or a reason, or for a person who is no approver here; RegistryError for an
     unknown version.
@@ -38,8 +38,8 @@ def adopt_version(
             run_id=subject.registered.run_id(subject.version), decided_by=decided_by, reason=reason,
             trusts_pickle=trust_pickle, version=version,
         )  # fmt: skip
+        _note(workspace, project, version, adopted)  # first: nothing counts as adopted that the audit does not know
         write_origin(workspace, project, adopted)
-        _note(workspace, project, version, adopted)
         subject.registered.tag(version, {ORIGIN_TAG: f"adopted by {decided_by}"})
     return adopted
 

@@ -8,6 +8,8 @@ from penstock.registry.client import RegisteredModel
 from penstock.registry.comparison_report import keep_report
 from penstock.registry.comparison_rows import recorded_reference, write_comparison
 from penstock.registry.contest import Contest
+from penstock.registry.deployments import named
+from penstock.registry.history import REFERENCE
 from penstock.registry.methods import Finding, Pending, method_of
 from penstock.registry.production import settled_production
 from penstock.training.errors import ScoringError
@@ -26,6 +28,7 @@ def compare_with_production(
 
     Every method of `promotion.methods` is asked; the worst answer counts. Candidate, production and heuristic
     score the same rows: prediction time after both versions' trained_until, label known at as_of.
+    The verdict says which version was in production: a promotion upon it is refused once that is another.
     Pending: a method has no answer yet, and none has failed; the comparison is to be asked again, later.
 
     A repeat of a comparison that was decided upon is held against what it was held against then.
@@ -42,16 +45,19 @@ def compare_with_production(
     if recorded is not None:
         production = recorded.production
     elif production == version:
-        return Verdict(
-            GATE, subject, (Check("already in production", Outcome.PASS, f"{subject} is in production already"),)
-        )
+        there = f"{subject} is in production already"
+        return Verdict(GATE, subject, (Check("already in production", Outcome.PASS, there, {REFERENCE: production}),))
+    reference = Check(
+        "reference", Outcome.PASS, f"{named(production)} was in production", {REFERENCE: production}
+    )  # fmt: skip
     contest = Contest(workspace, project, model_name, version, production, as_of, max(as_of, workspace.moment()))
     try:
         answers = {name: method_of(project, name)(contest) for name in contest.model.promotion.methods}
     except ScoringError as error:
-        return Verdict(GATE, subject, (Check("candidate scores", Outcome.FAIL, f"version {version}: {error}"),))
+        failed = Check("candidate scores", Outcome.FAIL, f"version {version}: {error}")
+        return Verdict(GATE, subject, (reference, failed))
     rows = write_comparison(contest, answers)
-    verdict = Verdict(GATE, subject, tuple(_checks(answers)))
+    verdict = Verdict(GATE, subject, (reference, *_checks(answers)))
     waiting = {name: answer for name, answer in answers.items() if isinstance(answer, Pending)}
     return _together(waiting) if waiting and verdict.passed else keep_report(contest, verdict, rows)
 

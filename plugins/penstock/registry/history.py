@@ -15,6 +15,7 @@ from penstock.training.origins import OriginKind
 from penstock.workspace import Workspace
 
 PROMISED = "promised_metrics"
+REFERENCE = "production_version"  # in a comparison's evidence: what the candidate was held against
 ROLLS_BACK = "rolls_back"  # in the plan of a rollback's row: the version that it takes out of production
 
 

@@ -14,6 +14,7 @@ from penstock.registry.comparison_rows import compared_metrics
 from penstock.registry.deployments import Expected, Transition, named, repair, transition
 from penstock.registry.history import (
     PROMISED,
+    REFERENCE,
     first_promotion_as_of,
     hold_out_metrics,
     latest_production_row,
@@ -33,7 +34,6 @@ __all__ = [
 ]  # fmt: skip
 
 AUTOMATIC = "penstock (automatic)"
-REFERENCE = "production_version"  # in a comparison's evidence: what the candidate was held against
 
 
 @dataclass(frozen=True)
@@ -61,13 +61,19 @@ def stage_after_compliance(
 ) -> Transition:
     """To Staging where the compliance check passed, else to Archived; the Production version stays where it is.
 
-    Raises what `transition` raises.
+    Raises GateError where it leaves production meanwhile: this gate alone lets nothing in; what `transition` raises.
     """
-    stage = Stage.STAGING if verdict.passed else Stage.ARCHIVED
+    stage, expected = Stage.STAGING if verdict.passed else Stage.ARCHIVED, None
     if repair(workspace, project, model, as_of).production == version:
         stage = Stage.PRODUCTION  # where it is: nothing moves, and nothing is recorded
+        expected = Expected(
+            version, f"version {version} was in production when it was judged", "nothing was moved. Run this again"
+        )
     evidence = {"compliance": verdict.to_dict()}
-    return transition(workspace, project, model, version, stage, AUTOMATIC, verdict.reason, evidence, as_of)
+    return transition(
+        workspace, project, model, version, stage, AUTOMATIC, verdict.reason, evidence, as_of,
+        expected_production=expected,
+    )  # fmt: skip
 
 
 def decide_automatic(workspace: Workspace, comparison: Verdict) -> Decision:
@@ -179,13 +185,17 @@ def follow_up(workspace: Workspace, project: str, model: str, version: int, as_o
 
 
 def _reference(version: int, evidence: dict[str, Any]) -> Expected | None:
-    """The version that the candidate was compared with, which must still be in production; None without comparison."""
+    """The version that the candidate was compared with, which must still be in production; None without comparison.
+
+    The comparison itself says it in its first check, whatever its methods add.
+    """
     compared = evidence.get("comparison", evidence)
     found = [check["evidence"] for check in compared.get("checks", []) if REFERENCE in check.get("evidence", {})]
     if not found:
         return None
     reference = found[0][REFERENCE]
+    against = "itself, which was in production" if reference == version else named(reference)
     return Expected(
-        reference, f"version {version} was compared with {named(reference)}",
+        reference, f"version {version} was compared with {against}",
         "compare again (run model_promotion for it with a later as_of)",
     )  # fmt: skip

@@ -187,11 +187,11 @@ class Desk:
         assert version is not None  # one of the two is a version, since they differ
         gone = was is not None and not snapshot.is_version(was, self.registered.created_at(was))
         back = None if gone else was  # a version that was deleted cannot come back: then nobody has the alias
-        frozen = freeze_of(snapshot) is not None and stage is Stage.PRODUCTION
-        revert = (self._policy == "revert" or frozen) and back != is_now
+        why = self._always_reverts(snapshot, stage, is_now)
+        revert = (self._policy == "revert" or why is not None) and back != is_now
         moved = f"the alias {alias} was moved from {_name(was)} to {_name(is_now)} in MLflow"
         moved += f", and {_name(was)} is not there any more" if gone else ""
-        who = "the model is frozen, which" if frozen and revert else "this environment"
+        who = why if why and revert else "this environment"
         request = Request(
             version, to_stage, BY_HAND, f"{moved}; {who} {'reverts' if revert else 'adopts'} that",
             {}, self.as_of, f"by hand {len(snapshot.rows) + 1}",
@@ -200,6 +200,15 @@ class Desk:
         if revert:
             return [self._row(snapshot, request, {**plan, _RESTORE: back})]
         return self.request_rows(snapshot, request, plan, displaced=was if is_now is not None else None)
+
+    @staticmethod
+    def _always_reverts(snapshot: Snapshot, stage: Stage, is_now: int | None) -> str | None:
+        """What reverts a move by hand whatever the policy is, for its reason; None where the policy decides."""
+        if stage is Stage.PRODUCTION:
+            return None if freeze_of(snapshot) is None else "the model is frozen, which"
+        # adopted, it would take the version out of production: no hand that sets `staging` means that
+        in_production = is_now is not None and is_now == snapshot.aliases.get(ALIASES[Stage.PRODUCTION])
+        return "that version is in production, which" if in_production else None
 
 
 def _wanted_aliases(main: DeploymentRow, aliases: dict[str, int]) -> dict[str, int | None]:
