@@ -2,11 +2,13 @@
 
 Airflow 3.3 wakes a waiting task in the very moment of the answer. If the process that asked has not quite ended
 then, the scheduler takes its end for that of the woken task, and fails it. A try again therefore looks for the
-answer first (it survives in the database), instead of asking once more.
+answer first (it survives in the database), instead of asking once more: to ask takes away the answer that is there. For
+the same reason it asks anew only where the question does not stand yet, or its answer did not count. To wait is enough:
+Airflow wakes a task that begins to wait while an answer is there already.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +24,7 @@ from penstock.notifiers.notice import Notice, notify
 from penstock.operators.base import resolve_as_of
 from penstock.operators.links import page
 from penstock.operators.promotion import JUDGED_AGAIN
+from penstock.operators.question import Question, answer_of, reason_of
 from penstock.registry.approval import SHOWN, Answer, check_passed, record_answer, request_text
 from penstock.registry.notes import NoteKind
 from penstock.spec.environment import NotificationEvent
@@ -33,7 +36,6 @@ if TYPE_CHECKING:
 
 APPROVE, REJECT, EXPIRED = "Approve", "Reject", "Expired"
 _SIMPLE = "SimpleAuthManager"
-_QUESTION = "question"
 FORM = {
     "reason": Param(
         None, type=["null", "string"], title="reason", description="Kept in the audit; a rejection needs one."
@@ -91,35 +93,37 @@ class HumanApprovalOperator(HITLOperator):
 
     def execute(self, context: Context) -> Any:
         """Asks; a try again looks for an answer first."""
-        memory, ti = context["task_state_store"], context["ti"]
-        question = memory.get(_QUESTION)
-        # a person who clears the task raises max_tries, and wants to be asked anew
-        if isinstance(question, dict) and question["max_tries"] == ti.max_tries:
+        ti = context["ti"]
+        if Question.of(context) is not None:
             self.defer(trigger=AnswerTrigger(ti_id=str(ti.id)), method_name="after_a_try")
         self._may_ask(context)
         if why := self._no_longer_wanted(context):
             raise AirflowSkipException(f"nobody is asked: {why}. {JUDGED_AGAIN}")
-        asked_at = now()
-        self._ask(context, asked_at)
-        assert self.response_timeout is not None  # __init__ gives it
-        asked = {"max_tries": ti.max_tries, "asked_at": to_text(asked_at)}
-        memory.set(_QUESTION, asked, retention=self.response_timeout + timedelta(days=30))
-        self._tell(
-            context, NotificationEvent.APPROVAL_WANTED, f"{self._subject(context).name} waits for approval",
-            f"{self.subject}\n\n{self.body}",
-        )  # fmt: skip
-        self._wait(context)
+        question = Question(ti.max_tries, to_text(now()), written=False)
+        question.keep(context, self._open_for)
+        return self._put(context, question)
 
     def after_a_try(self, context: Context, event: dict[str, Any]) -> Any:
         """Goes on with the answer that came while an earlier try ended; else the question stays open."""
-        if event["answer"] is not None:
-            return self.execute_complete(context, event["answer"])
-        return self._ask_again(context)
+        question = Question.of(context)
+        assert question is not None  # execute found it
+        answer = question.answered_by(event)
+        if answer is not None:
+            return self.execute_complete(context, answer)
+        if self._time_left(context) <= timedelta(0):
+            return self._expired(context)
+        self._skip_if_not_wanted(context)
+        if question.written:
+            return self._wait(context)
+        stands = event.get("asked", True) and event.get("answer") is None
+        return self._put(context, question, stands=stands)
 
     def after_the_end(self, context: Context, event: dict[str, Any]) -> Any:
         """Goes on with the answer that came in the last seconds; else the request has expired."""
-        if event["answer"] is not None:
-            return self.execute_complete(context, event["answer"])
+        question = Question.of(context)
+        answer = event.get("answer") if question is None else question.answered_by(event)
+        if answer is not None:
+            return self.execute_complete(context, answer)
         return self._expired(context)
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
@@ -130,7 +134,7 @@ class HumanApprovalOperator(HITLOperator):
             self.process_trigger_event_error(event)
         self.validate_chosen_options(event["chosen_options"])
         subject = self._subject(context)
-        answer = _answer(event)
+        answer = answer_of(event)
         if why := _does_not_count(subject, answer, event):
             self._refuse(context, subject, answer, why)
             return self._ask_again(context)
@@ -173,7 +177,7 @@ class HumanApprovalOperator(HITLOperator):
     def _expired(self, context: Context) -> dict[str, Any]:
         subject = self._subject(context)
         hours = subject.workspace.environment.approval.expires_after_hours
-        at = to_text((now() + self._time_left(context)).replace(microsecond=0))  # when it ended: each end is kept once
+        at = self._until(context)  # when it ended: each end is kept once
         answer = Answer(EXPIRED, f"expired: nobody answered within {hours:g} h", "penstock (expired)", None, at)
         self._keep(subject, NoteKind.APPROVAL, answer)
         self._tell(context, NotificationEvent.APPROVAL_EXPIRED, f"{subject.name}: the approval expired", answer.reason)
@@ -190,15 +194,30 @@ class HumanApprovalOperator(HITLOperator):
         if self._time_left(context) <= timedelta(0):
             return self._expired(context)
         self._skip_if_not_wanted(context)
-        self._ask(context, now())
+        self._ask(context, self._text(context))
         return self._wait(context)
 
-    def _ask(self, context: Context, asked_at: datetime) -> None:
-        """Writes the request, with the evidence and until when it may be answered."""
+    def _put(self, context: Context, question: Question, *, stands: bool = False) -> Any:
+        """Writes the question, unless it `stands` already; tells people; waits."""
+        text = self._text(context)
+        if not stands:
+            self._ask(context, text)
+        replace(question, written=True).keep(context, self._open_for)
+        self._tell(
+            context, NotificationEvent.APPROVAL_WANTED, f"{self._subject(context).name} waits for approval",
+            f"{self.subject}\n\n{text}",
+        )  # fmt: skip
+        return self._wait(context)
+
+    def _text(self, context: Context) -> str:
+        """The evidence, and until when it may be answered."""
         subject = self._subject(context)
-        until = to_text((asked_at + self._time_left(context)).replace(microsecond=0))
         text = request_text(*subject.about, self.compliance, self.comparison, self._links(subject))
-        self.body = f"Open until {until}.\n\n{text}"
+        return f"Open until {self._until(context)}.\n\n{text}"
+
+    def _ask(self, context: Context, text: str) -> None:
+        """Writes the request: an answer that is there is taken away."""
+        self.body = text
         upsert_hitl_detail(
             ti_id=context["ti"].id, options=self.options, subject=self.subject, body=self.body,
             params=self.serialized_params, assigned_users=self.assigned_users,
@@ -208,12 +227,20 @@ class HumanApprovalOperator(HITLOperator):
         timeout = min(self._time_left(context), self.look_again)
         raise TaskAwaitingInput(method_name="execute_complete", timeout=timeout)
 
-    def _time_left(self, context: Context) -> timedelta:
+    @property
+    def _open_for(self) -> timedelta:
         assert self.response_timeout is not None  # __init__ gives it
-        question = context["task_state_store"].get(_QUESTION)
-        if not (isinstance(question, dict) and question["max_tries"] == context["ti"].max_tries):
-            return self.response_timeout
-        return datetime.fromisoformat(str(question["asked_at"])) + self.response_timeout - now()
+        return self.response_timeout
+
+    def _end(self, context: Context) -> datetime:
+        question = Question.of(context)
+        return (now() if question is None else datetime.fromisoformat(question.asked_at)) + self._open_for
+
+    def _time_left(self, context: Context) -> timedelta:
+        return self._end(context) - now()
+
+    def _until(self, context: Context) -> str:
+        return to_text(self._end(context).replace(microsecond=0))
 
     def _may_ask(self, context: Context) -> None:
         """Raises GateError where a gate, a freeze or a rollback holds the version back: nobody is asked in vain."""
@@ -277,21 +304,6 @@ def _does_not_count(subject: _Subject, answer: Answer, event: dict[str, Any]) ->
     if not approval.may_approve(answer.user, answer.user_id):
         approvers = ", ".join(approval.approvers)
         return f"{answer.user} answered {answer.option!r}, but is no approver of this environment ({approvers})"
-    if answer.option == REJECT and not _reason(event):
+    if answer.option == REJECT and not reason_of(event):
         return f"{answer.user} answered {answer.option!r} without a reason: reject it again, and say why"
     return None
-
-
-def _reason(event: dict[str, Any]) -> str:
-    return str((event.get("params_input") or {}).get("reason") or "").strip()
-
-
-def _answer(event: dict[str, Any]) -> Answer:
-    user, at = event.get("responded_by_user") or {}, event.get("responded_at")
-    return Answer(
-        option=event["chosen_options"][0],
-        reason=_reason(event) or "no reason given",
-        user=user.get("name") or user.get("id") or "unknown",
-        user_id=user.get("id"),
-        answered_at=to_text(at) if isinstance(at, datetime) else at,
-    )

@@ -2,13 +2,16 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from http import HTTPStatus
 from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
+from penstock.clock import to_text
+
 
 class AnswerTrigger(BaseTrigger):
-    """Fires once with {"answer": …}: what was answered to the task's request, or None.
+    """Fires once with {"answer": …, "asked": …}: what was answered to the task's request, or None; whether it is there.
 
     A task cannot read it; the triggerer can. It waits a moment first, until the scheduler has seen that the
     process which asked is gone: whatever wakes a task before that makes Airflow 3.3 fail it.
@@ -35,16 +38,18 @@ class AnswerTrigger(BaseTrigger):
         await asyncio.sleep(self.settle_seconds)
         try:
             found = await sync_to_async(get_hitl_detail_content_detail)(ti_id=self.ti_id)  # type: ignore[arg-type]
-        except AirflowRuntimeError:  # nothing was asked yet
-            yield TriggerEvent({"answer": None})
+        except AirflowRuntimeError as error:
+            if (error.error.detail or {}).get("status_code") != HTTPStatus.NOT_FOUND:
+                raise  # it is not known what was answered: the task's next try looks again
+            yield TriggerEvent({"answer": None, "asked": False})
             return
         if not (found.response_received and found.chosen_options):
-            yield TriggerEvent({"answer": None})
+            yield TriggerEvent({"answer": None, "asked": True})
             return
         user = found.responded_by_user
         answer = {
             "chosen_options": list(found.chosen_options), "params_input": found.params_input or {},
-            "responded_at": found.responded_at.isoformat() if found.responded_at else None,
+            "responded_at": to_text(found.responded_at) if found.responded_at else None,
             "responded_by_user": {"id": user.id, "name": user.name} if user else None,
         }  # fmt: skip
-        yield TriggerEvent({"answer": answer})
+        yield TriggerEvent({"answer": answer, "asked": True})
