@@ -3,6 +3,8 @@
 One Airflow DAG for every model.
 """
 
+from airflow.sdk import TriggerRule
+
 from penstock.operators.monitoring import (
     IngestLogsOperator,
     MeasureDriftOperator,
@@ -36,7 +38,8 @@ def monitoring(scope: Scope) -> None:
     )  # fmt: skip
     window >> measures >> publish
     if scope.model_spec.promotion.follow_up:
-        follow_up = FollowUpOperator(task_id="follow_up", **about)
+        # also where nothing is new: a follow-up that failed before is made up for
+        follow_up = FollowUpOperator(task_id="follow_up", trigger_rule=TriggerRule.NONE_FAILED, **about)
         publish >> follow_up >> AnnounceProductionOperator(
             task_id="announce_rollback", outlets=[scope.production], **about
         )  # fmt: skip

@@ -241,6 +241,16 @@ def test_when_the_turbines_turn_it_retrains_and_the_new_version_waits_for_a_pers
     assert (versions["candidate_value"] < versions["reference_value"]).all()
 
 
+def test_a_promotion_is_followed_up_also_where_nothing_new_was_predicted(airflow: RunningAirflow) -> None:
+    run = airflow.run(f"{MODEL}.monitoring", {"as_of": "2024-03-16"})
+    assert run.state == "success"
+    tasks = airflow.client.call("GET", f"/dags/{run.dag_id}/dagRuns/{run.run_id}/taskInstances")["task_instances"]
+    states = {task["task_id"]: task["state"] for task in tasks}
+    followed = {name: states.pop(name) for name in ("follow_up", "announce_rollback")}
+    assert set(states.values()) == {"skipped"}
+    assert followed == {"follow_up": "success", "announce_rollback": "skipped"}
+
+
 def test_a_broken_project_shows_its_message_and_leaves_the_others_alone(airflow: RunningAirflow) -> None:
     folder = airflow.root / "include/projects/broken"
     folder.mkdir()

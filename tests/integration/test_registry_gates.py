@@ -36,9 +36,10 @@ from penstock.registry.promotion import (
 from penstock.registry.stages import Stage, current_production, versions
 from penstock.runner import Request, run_pipeline
 from penstock.spec.environment import Notification
-from penstock.workspace import Workspace
+from penstock.workspace import Lineage, Workspace
 from tests.integration.plant import FIRST, MODEL, SECOND, Plant, checks, open_workspace
 from tests.integration.promised import publish_window
+from tests.integration.shelf import Killed
 
 
 def test_the_whole_way_again_changes_nothing_even_after_a_newer_promotion(plant):
@@ -262,6 +263,63 @@ def test_a_version_that_breaks_its_promise_is_rolled_back_by_the_follow_up(plant
         follow_up_promotion(*plant.about, day[4])
     with pytest.raises(GateError, match="was rolled back"):
         promote(*plant.about, two, "a test", "once more", {}, day[4])
+
+
+def test_a_version_that_a_person_let_come_back_is_not_rolled_back_by_what_was_known_then(plant):
+    _watch(plant, windows=2, action="rollback")
+    one, two = plant.add("first"), plant.add("second")
+    promote(*plant.about, one, "a test", "because", {}, FIRST)
+    promote(*plant.about, two, "a test", "because", {}, SECOND)
+    day = [SECOND + timedelta(days=n) for n in range(4)]
+    broken = {"metric": "log_loss", "bound": 0.6, "value": 0.9, "labelled": 300}
+    publish_window(*plant.about, two, day[1], **broken)
+    assert follow_up_promotion(*plant.about, day[1]).state == "rolled back"
+    allow(*plant.about, two, "Ann", "the sensor was broken")
+    promote(*plant.about, two, "Ann", "the sensor was broken", {}, SECOND)
+    publish_window(*plant.about, two, day[1], **broken)  # monitoring is repeated
+    for as_of in day[1:3]:
+        found = follow_up_promotion(*plant.about, as_of)
+        assert (found.state, found.windows) == ("watching", ())
+    assert current_production(*plant.about) == two
+    publish_window(*plant.about, two, day[3], **broken)
+    assert follow_up_promotion(*plant.about, day[3]).state == "rolled back", "it goes on looking"
+
+
+def test_a_rollback_whose_try_ended_before_anybody_was_told_is_told_and_announced_by_the_next(
+    plant, tmp_path, monkeypatch
+):
+    from penstock.operators import releases
+
+    _watch(plant, windows=1, action="rollback")
+    one, two = plant.add("first"), plant.add("second")
+    promote(*plant.about, one, "a test", "because", {}, FIRST)
+    promote(*plant.about, two, "a test", "because", {}, SECOND)
+    day = SECOND + timedelta(days=1)
+    publish_window(*plant.about, two, day, metric="log_loss", bound=0.6, value=0.9, labelled=300)
+    file = tmp_path / "told.jsonl"
+    way = Notification(notifier="penstock.notifiers.file.FileNotifier", arguments={"path": str(file)})
+    environment = plant.workspace.environment.model_copy(update={"notifications": [way]})
+    workspace = plant.workspace.with_(environment=environment, lineage=Lineage(run="monitoring/one"))
+    task = releases.FollowUpOperator(task_id="follow_up", project=plant.project, model=MODEL, root=workspace.root)
+
+    def killed(*_):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(releases, "notify", killed)
+        with pytest.raises(Killed):
+            task.run(workspace, day, {})
+    assert current_production(*plant.about) == one
+    before = plant.state["deployments"]
+    result = task.run(workspace, day, {})
+    assert result == {"state": "rolled back", "version": two, "production": one}, "what follows is not skipped"
+    (told,) = [json.loads(line) for line in file.read_text().splitlines()]
+    assert told["event"] == "rolled_back"
+    assert told["subject"].endswith(f"is the bound. Version {one} is in production again")
+    assert "log_loss 0.9 where 0.5 was promised" in told["text"]
+    assert plant.state["deployments"] == before
+    with pytest.raises(NothingToDo, match="came back by a rollback"):
+        task.run(workspace.with_(lineage=Lineage(run="monitoring/two")), day, {})
 
 
 def test_a_follow_up_that_only_alerts_or_has_nowhere_to_go_back_to_moves_nothing(plant):

@@ -25,7 +25,8 @@ for file in sys.argv[1:]:
     for key, dag in vars(module).items():
         if key.startswith("dag_"):
             ids[dag.dag_id] = {"tasks": sorted(dag.task_ids), "tags": sorted(dag.tags), "doc": dag.doc_md,
-                               "params": sorted(dag.params), "retry": [t.retry_policy is not None for t in dag.tasks]}
+                               "params": sorted(dag.params), "retry": [t.retry_policy is not None for t in dag.tasks],
+                               "rules": {t.task_id: t.trigger_rule.value for t in dag.tasks}}
 heavy = {"pyspark", "mlflow", "pandas", "great_expectations", "lightgbm", "sklearn"} & set(sys.modules)
 print(json.dumps({"ids": ids, "errors": errors, "heavy": sorted(heavy)}))
 """
@@ -95,6 +96,15 @@ def test_every_project_and_model_has_its_dags_with_tags_documentation_and_parame
     assert {"table", "action", "rows", "file"} <= set(found["wind_parks.quarantine_release"]["params"])
     assert "turbine_daily.validate" in found["wind_parks.feature_refresh"]["tasks"]
     assert {"dry_run", "retention"} <= set(found["wind_parks.table_maintenance"]["params"])
+
+
+def test_a_follow_up_runs_where_nothing_is_new_and_is_announced_only_where_it_succeeded(
+    root: Path, tmp_path: Path
+) -> None:
+    rules = parse(root, tmp_path)["ids"]["wind_parks.energy.monitoring"]["rules"]
+    assert [rules[task] for task in ("publish", "follow_up", "announce_rollback")] == [
+        "all_success", "none_failed", "all_success",
+    ]  # fmt: skip
 
 
 def test_a_running_task_builds_only_its_own_dag(root: Path, tmp_path: Path) -> None:

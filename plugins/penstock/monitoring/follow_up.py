@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.clock import to_text
 from penstock.errors import NothingToDo, PenstockError, ServiceError
-from penstock.monitoring.metric_rows import Kind
-from penstock.monitoring.windows import LABEL_COVERAGE, read_published
+from penstock.monitoring.judged_windows import JudgedWindow, Outcome, blind_windows, judge_windows, why_blind
+from penstock.monitoring.windows import read_published
 from penstock.registry.audit import AuditLog, Conflict, DeploymentRow
 from penstock.registry.client import registered_name
-from penstock.registry.history import PROMISED, ROLLS_BACK, production_rows
+from penstock.registry.history import ROLLS_BACK, production_rows
 from penstock.registry.notes import Note, NoteKind
 from penstock.registry.rolling_back import rollback
 from penstock.registry.settling import patience
 from penstock.registry.stages import current_production
 from penstock.spec.model import Model
 from penstock.spec.promotion import FollowUp, FollowUpAction
-from penstock.workspace import Workspace
+from penstock.workspace import Lineage, Workspace
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,29 +39,6 @@ class FollowUpState(StrEnum):
     FAILED = "failed"
     UNDECIDED = "undecided"
     ROLLED_BACK = "rolled back"
-
-
-class _Outcome(StrEnum):
-    HELD = "held"
-    FAILED = "failed"
-    UNDECIDED = "undecided"
-
-
-@dataclass(frozen=True)
-class JudgedWindow:
-    """One window of the new version: its end, and what its labels say of the promise.
-
-    without_value: metrics that were promised, and that the window has no value of. promised: whether there is any
-    promise to hold it to.
-    """
-
-    end: datetime
-    outcome: str
-    detail: str
-    rows: int
-    labelled_rows: int
-    without_value: tuple[str, ...] = ()
-    promised: bool = True
 
 
 @dataclass(frozen=True)
@@ -97,7 +74,9 @@ class FollowUpReport:
 def follow_up_promotion(workspace: Workspace, project: str, model: str, as_of: datetime) -> FollowUpReport:
     """Judges the first windows of the production version, and rolls it back where it breaks its promise.
 
-    Only windows known at as_of with enough labels count, and only after a promotion, not after a rollback.
+    Only windows known at as_of with enough labels count, and only after a promotion, not after a rollback. Where the
+    version was rolled back before, and a person let it come back, windows up to that rollback decide nothing again.
+    The run that rolled it back gets the same report once more: its try may have ended before anybody was told.
     A window holds where every metric that was promised and has a rule has a value within its bound; where one fails or
     is undefined in as many windows as the follow-up looks at, people are told; where nothing was promised, at once.
     Raises NothingToDo where no follow-up is declared, or the production version did not come by a promotion.
@@ -110,9 +89,12 @@ def follow_up_promotion(workspace: Workspace, project: str, model: str, as_of: d
     if not promotions:
         raise NothingToDo(f"{name} has no version in production yet")
     promotion = promotions[-1]
+    published = read_published(workspace, project, model)
     if ROLLS_BACK in promotion.plan:
-        raise NothingToDo(f"{name} version {promotion.version} came back by a rollback: it is not followed up")
-    windows = _judge(spec, spec.promotion.follow_up, promotion, read_published(workspace, project, model), as_of)
+        if not _is_of_this_run(workspace, promotion):
+            raise NothingToDo(f"{name} version {promotion.version} came back by a rollback: it is not followed up")
+        return _report_again(spec, spec.promotion.follow_up, promotions, published, as_of)
+    windows = judge_windows(spec, spec.promotion.follow_up, promotions, published, as_of)
     news = _record(workspace, project, promotion, windows, spec.promotion.follow_up, as_of)
     return _conclude(workspace, project, spec.promotion.follow_up, promotion, windows, as_of, news)
 
@@ -123,14 +105,14 @@ def _conclude(
 ) -> FollowUpReport:  # fmt: skip
     version = promotion.version
     about = f"version {version}, promoted as of {to_text(promotion.as_of)}"
-    failed = next((one for one in windows if one.outcome == _Outcome.FAILED), None)
-    decided = sum(one.outcome != _Outcome.UNDECIDED for one in windows)
+    failed = next((one for one in windows if one.outcome == Outcome.FAILED), None)
+    decided = sum(one.outcome != Outcome.UNDECIDED for one in windows)
     if failed is None:
         done = decided >= rule.windows
-        blind = _blind(windows, rule)
+        blind = blind_windows(windows, rule)
         if not done and blind:
-            reason = f"{about}: nobody knows whether it keeps its promise. {_why_blind(blind)}"
-            told = _Outcome.UNDECIDED in fresh
+            reason = f"{about}: nobody knows whether it keeps its promise. {why_blind(blind)}"
+            told = Outcome.UNDECIDED in fresh
             return FollowUpReport(version, FollowUpState.UNDECIDED, reason, windows, version, told)
         reason = f"{about}: {decided} of {rule.windows} windows hold what was promised"
         state = FollowUpState.HELD if done else FollowUpState.WATCHING
@@ -145,9 +127,28 @@ def _conclude(
         )  # fmt: skip
     except PenstockError as obstacle:  # whatever it is, people must hear that a broken promise stays
         return _not_rolled_back(workspace, project, promotion, windows, as_of, reason, obstacle)
-    back = done_back.production or version
+    return _rolled_back(version, reason, done_back.production or version, windows)
+
+
+def _rolled_back(version: int, reason: str, back: int, windows: tuple[JudgedWindow, ...]) -> FollowUpReport:
     text = f"{reason}. Version {back} is in production again"
     return FollowUpReport(version, FollowUpState.ROLLED_BACK, text, windows, back, news=True)
+
+
+def _is_of_this_run(workspace: Workspace, row: DeploymentRow) -> bool:
+    """Whether this very run decided a rollback. Outside of Airflow every run has one name, and tells by itself."""
+    return row.decided_by == DECIDED_BY and row.run == workspace.lineage.run != Lineage().run
+
+
+def _report_again(
+    spec: Model, rule: FollowUp, promotions: Sequence[DeploymentRow], published: "pd.DataFrame", as_of: datetime
+) -> FollowUpReport:
+    """What the rollback that came last was reported with."""
+    *before, row = promotions
+    version = int(row.plan[ROLLS_BACK])
+    while before[-1].version != version:
+        before.pop()
+    return _rolled_back(version, row.reason, row.version, judge_windows(spec, rule, before, published, as_of))
 
 
 def _not_rolled_back(
@@ -168,84 +169,19 @@ def _not_rolled_back(
     return FollowUpReport(promotion.version, FollowUpState.FAILED, text, windows, now_there, news, try_again)
 
 
-def _judge(
-    spec: Model, rule: FollowUp, promotion: DeploymentRow, published: "pd.DataFrame", as_of: datetime
-) -> tuple[JudgedWindow, ...]:
-    """The windows since the promotion, up to the last that counts."""
-    if published.empty:
-        return ()
-    mine = published[
-        (published["model_version"] == promotion.version) & (published["kind"] == str(Kind.QUALITY))
-        & (published["window_end"] > promotion.as_of) & (published["as_of"] <= as_of)
-    ]  # fmt: skip
-    promised = {name for name, value in promotion.evidence.get(PROMISED, {}).items() if value is not None}
-    found: list[JudgedWindow] = []
-    for end, rows in mine.groupby("window_end", sort=True):
-        if sum(one.outcome != _Outcome.UNDECIDED for one in found) == rule.windows:
-            break
-        found.append(_judge_window(spec, rule, promised, end.to_pydatetime(), rows))
-    return tuple(found)
-
-
-def _blind(windows: tuple[JudgedWindow, ...], rule: FollowUp) -> list[JudgedWindow]:
-    """Windows of which nobody will know: the first without a promise, or as many without a value as are looked at."""
-    unpromised = [one for one in windows if not one.promised]
-    without_value = [one for one in windows if one.without_value]
-    return unpromised[:1] or (without_value[: rule.windows] if len(without_value) >= rule.windows else [])
-
-
-def _why_blind(blind: list[JudgedWindow]) -> str:
-    if not blind[0].promised:
-        return blind[0].detail
-    names = ", ".join(sorted({name for one in blind for name in one.without_value}))
-    return f"{names} had no value in {len(blind)} windows: monitoring's notes say why"
-
-
-def _judge_window(spec: Model, rule: FollowUp, promised: set[str], end: datetime, rows: "pd.DataFrame") -> JudgedWindow:
-    coverage = rows[rows["metric"] == LABEL_COVERAGE]
-    total = int(coverage["rows"].max()) if len(coverage) else 0
-    labelled = int(coverage["labelled_rows"].max()) if len(coverage) else 0
-    least = spec.monitoring.minimum_rows
-    if labelled < least or labelled < rule.labelled_share * total:
-        detail = (
-            f"{labelled} of {total} predictions have a label, wanted are {least} and a share of {rule.labelled_share:g}"
-        )
-        return JudgedWindow(end, _Outcome.UNDECIDED, detail, total, labelled)
-    ruled = {one.metric for one in spec.monitoring.quality}
-    judged = rows[rows["metric"].isin(ruled) & rows["value"].notna()]
-    broken = judged[judged["alert"].astype(bool)]
-    if len(broken):
-        detail = "; ".join(
-            f"{row.metric} {row.value:.4g} where {row.baseline:.4g} was promised and {row.threshold:.4g} is the bound"
-            for row in broken.itertuples()
-        )
-        return JudgedWindow(end, _Outcome.FAILED, detail, total, labelled)
-    if without := sorted(ruled & promised - set(judged["metric"])):
-        detail = f"{', '.join(without)} was promised, and has no value in this window"
-        return JudgedWindow(end, _Outcome.UNDECIDED, detail, total, labelled, tuple(without))
-    if judged["threshold"].notna().sum() == 0:
-        detail = (
-            f"nothing was promised of {', '.join(sorted(ruled))}: neither the version's training run nor its "
-            "comparison has such a metric. Watch the figures yourself, or promote a version that was evaluated"
-        )
-        return JudgedWindow(end, _Outcome.UNDECIDED, detail, total, labelled, promised=False)
-    detail = ", ".join(f"{row.metric} {row.value:.4g}" for row in judged.itertuples())
-    return JudgedWindow(end, _Outcome.HELD, f"{detail} on {labelled} labelled rows", total, labelled)
-
-
 def _record(
     workspace: Workspace, project: str, promotion: DeploymentRow, windows: tuple[JudgedWindow, ...], rule: FollowUp,
     as_of: datetime,
 ) -> frozenset[str]:  # fmt: skip
     """Keeps what was decided, and the window since which nobody will know, each once; answers the new outcomes."""
-    last_blind = _blind(windows, rule)[-1:]
+    last_blind = blind_windows(windows, rule)[-1:]
     decided = [
         _Decided(
             f"{to_text(one.end)}/{one.outcome}", f"{one.outcome}: {one.detail}",
             {"window_end": to_text(one.end), "outcome": one.outcome, "rows": one.rows,
              "labelled_rows": one.labelled_rows},
         )
-        for one in windows if one.outcome != _Outcome.UNDECIDED or one in last_blind
+        for one in windows if one.outcome != Outcome.UNDECIDED or one in last_blind
     ]  # fmt: skip
     fresh = _keep(workspace, project, promotion, decided, as_of)
     return frozenset(one.evidence["outcome"] for one in fresh)
