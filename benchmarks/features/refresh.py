@@ -89,14 +89,17 @@ def measure(folder: Path, late: str) -> dict[str, Any]:
     begin = perf_counter()
     refresh(whole, reached)
     filling = perf_counter() - begin
-    # The first of these days lets both ways run once on this server before they are measured.
-    for day in (DAYS, DAYS + 1):
+    days = []
+    for day in range(DAYS, DAYS + 4):
         reached, now = BEGIN + timedelta(days=day), BEGIN + timedelta(days=day + 1)
         append(path, day_of_orders(random, day, rows // DAYS))
         append(path, late_orders(random, late, STORES * DAYS // 100, reached))
-        incremental, changed = timed_refresh(workspace, now)
-        full, recomputed = timed_refresh(whole, now)
+        days.append((timed_refresh(workspace, now), timed_refresh(whole, now)))
     check_equal(workspace, whole)
+    # The first day lets both ways run once on this server before they are measured; of the others the quietest counts.
+    (incremental, changed), (full, recomputed) = (
+        min((day[side] for day in days[1:]), key=lambda timed: timed[0]) for side in (0, 1)
+    )
     return {
         "work": f"refresh of daily aggregates, {rows:,} rows: a new day, late rows in 1 % of the groups ({late})",
         "penstock_seconds": incremental, "reference": "full recomputation", "reference_seconds": full,
