@@ -1,15 +1,17 @@
 """Two runs that overlap: the slower one says so and writes nothing, and columns may be added later."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from penstock.clock import to_micros
 from penstock.errors import ServiceError, TableError
+from penstock.features.kept_entities import _write_here
 from penstock.features.merge import merge_batch, validate_batch
 from penstock.features.refresh import stage_table
-from penstock.lakehouse.records import record
+from penstock.lakehouse.records import record, version_of
 from penstock.lakehouse.small_tables import append_once, create_if_missing, fill_missing, read, to_arrow
 from penstock.spec.project import Column, ColumnType
 from penstock.workspace import Workspace
@@ -28,6 +30,29 @@ def test_an_append_that_was_planned_before_another_commit_is_refused(tmp_path: P
         append_once(path, batch, record(moment("2024-01-03")), "consumer", marks[2], marks[0])
     assert not append_once(path, batch, record(moment("2024-01-01")), "consumer", marks[0], None)
     assert len(read(path)) == 2
+
+
+def test_entity_rows_of_one_name_that_are_kept_at_once_are_versions_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import deltalake
+
+    path, write = str(tmp_path / "kept"), deltalake.write_deltalake
+    first, mine, others = (replace(record(moment("2024-01-01")), batch=name) for name in ("first", "mine", "others"))
+    _write_here(path, _rows(1), first, "shop.kept")
+
+    quicker = [others]
+
+    def overtaken(where: str, *words: object, **named: object) -> None:
+        opened = deltalake.DeltaTable(where)
+        if quicker:
+            _write_here(path, _rows(2), quicker.pop(), "shop.kept")
+        write(opened, *words, **named)
+
+    monkeypatch.setattr(deltalake, "write_deltalake", overtaken)
+    _write_here(path, _rows(3), mine, "shop.kept")
+    assert read(path, version=version_of(path, mine))["key"].tolist() == [3]
+    assert read(path, version=version_of(path, others))["key"].tolist() == [2]
 
 
 def test_a_declared_column_that_is_new_is_added_and_one_that_is_gone_becomes_null(tmp_path: Path) -> None:

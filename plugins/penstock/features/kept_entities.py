@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
-from penstock.errors import TableError
+from penstock.errors import ServiceError, TableError
 from penstock.features.given_entities import check_arrow, check_columns, check_entities, repeats, require_times
 from penstock.features.inputs import InputTable
 from penstock.lakehouse.addresses import Address
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pyspark.sql.connect.dataframe import DataFrame
     from pyspark.sql.connect.session import SparkSession
 
+_ATTEMPTS = 10
 Entities: TypeAlias = Union["pd.DataFrame", "pa.Table", "DataFrame", str]
 
 
@@ -135,13 +136,18 @@ def _write_by_spark(path: str, frame: "DataFrame", commit: CommitRecord, where: 
 
 
 def _write_here(path: str, rows: "pa.Table", commit: CommitRecord, where: str) -> None:
+    """Writes entity rows as a version of their own, whoever else keeps rows under the same name."""
     from deltalake import CommitProperties, write_deltalake
-    from deltalake.exceptions import DeltaError
+    from deltalake.exceptions import CommitFailedError, DeltaError
 
-    try:
-        write_deltalake(
-            path, rows, mode="overwrite", schema_mode="overwrite",
-            commit_properties=CommitProperties(custom_metadata={"userMetadata": commit.to_json()}),
-        )  # fmt: skip
-    except DeltaError as error:
-        raise TableError(f"{where}: the entity rows cannot be kept as a table: {error}") from error
+    properties = CommitProperties(custom_metadata={"userMetadata": commit.to_json()})
+    for _ in range(_ATTEMPTS):
+        try:
+            return write_deltalake(
+                path, rows, mode="overwrite", schema_mode="overwrite", commit_properties=properties
+            )  # fmt: skip
+        except CommitFailedError:
+            continue  # nobody needs the newest version: each is read as the version that it is
+        except DeltaError as error:
+            raise TableError(f"{where}: the entity rows cannot be kept as a table: {error}") from error
+    raise ServiceError(f"{where}: other writers were faster {_ATTEMPTS} times in a row; run this again")
