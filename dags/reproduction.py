@@ -3,12 +3,19 @@
 One Airflow DAG for every model.
 """
 
+from airflow.sdk import Param
+
 from penstock.operators.reproduction import ReproduceModelOperator
-from penstock.pipelines import MODEL_VERSION, pipeline
+from penstock.pipelines import pipeline
 from penstock.scope import Scope
 
+VERSION = Param(
+    None, type=["null", "integer"], minimum=1, title="model version",
+    description="The registered version to build again.",
+)  # fmt: skip
 
-@pipeline(per="model", params={"model_version": MODEL_VERSION})
+
+@pipeline(per="model", params={"model_version": VERSION})
 def reproduction(scope: Scope) -> None:
     """Proves that a version can be built again: its commit, table versions, parameters and seed; nothing is deployed.
 

@@ -20,8 +20,8 @@ from penstock.scope import Scope
 def training(scope: Scope) -> None:
     """Trains a candidate and registers it with no stage, which starts its promotion.
 
-    The training set holds each entity row's features as they were known at its prediction time, and only
-    labels known at as_of. It is split in time: train, tune, hold out.
+    The training set holds each entity row's features as of its prediction time (with training.as_known as they were
+    known then), and only labels known at as_of. It is split in time: train, tune, hold out.
     """
     about = {"project": scope.project, "model": scope.model, "root": scope.root}
     training_set = BuildTrainingSetOperator(task_id="training_set", **about)

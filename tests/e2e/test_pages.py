@@ -177,7 +177,7 @@ def test_a_browser_logs_in_by_airflows_form_and_sees_the_pages_inside_airflow(
     page.wait_for_url(f"**/penstock/tables/{PROJECT}/{TABLE}")
     assert page.locator("h1").inner_text().startswith(TABLE)
 
-    page.goto(f"{airflow.url}/plugin/penstock")  # Airflow's menu Browse, Penstock: a frame with a sandbox
+    page.goto(f"{airflow.url}/plugin/penstock")  # Airflow's menu, Penstock: a frame with a sandbox
     frame = page.frame_locator("iframe")
     frame.get_by_role("heading", name=PROJECT).wait_for()
     frame.get_by_role("link", name=TABLE, exact=True).click()

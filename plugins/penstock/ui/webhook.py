@@ -50,7 +50,9 @@ _limiter = anyio.CapacityLimiter(_AT_ONCE)
 
 @app.post("/mlflow")
 async def receive(request: Request) -> JSONResponse:
-    """Takes a delivery in: 201 a promotion was started, 200 it is under way, 202 nothing to do, else an error."""
+    """Takes a delivery in: 201 a promotion was started, 200 it is under way or an alias was noticed (requests that it
+    makes needless end), 202 nothing to do, else an error.
+    """
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise HTTPException(415, "a delivery is application/json")
     try:
