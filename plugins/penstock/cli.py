@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import json
 import sys
@@ -12,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from penstock.commands import compliance, online, releases
 from penstock.commands import quarantine as quarantine_commands
@@ -23,11 +21,12 @@ from penstock.commands import tuning as tuning_commands
 from penstock.commands import webhook as webhook_commands
 from penstock.commands.lineage import lineage as lineage_command
 from penstock.commands.maintain import maintain
-from penstock.commands.projects import print_projects, print_undeclared
+from penstock.commands.projects import print_projects, print_services, print_undeclared
 from penstock.commands.reproduce import reproduce
 from penstock.commands.stream import stream
 from penstock.commands.validate import validate as validate_command
-from penstock.errors import PenstockError
+from penstock.errors import NothingToDo, PenstockError
+from penstock.runner import PIPELINES
 
 if TYPE_CHECKING:
     from penstock.stack.settings import StackSettings
@@ -44,16 +43,17 @@ app = typer.Typer(
 )
 console = Console(stderr=True, highlight=False)
 
-_STYLES = {"up": "green", "down": "dim", "starting": "yellow", "failed": "red"}
-
 
 def explains_errors(function: Callable[P, R]) -> Callable[P, R]:
-    """Print what a user can act on without a traceback, and exit with 1."""
+    """Print what a user can act on without a traceback, and exit with 1; with 0 where there was nothing to do."""
 
     @functools.wraps(function)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return function(*args, **kwargs)
+        except NothingToDo as reason:
+            console.print(f"nothing to do: {reason}", markup=False, soft_wrap=True)
+            raise typer.Exit from reason
         except PenstockError as error:
             console.print("[bold red]error:[/] ", end="")
             console.print(str(error), markup=False, soft_wrap=True)
@@ -108,22 +108,27 @@ def down() -> None:
 def status(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
 ) -> None:
-    """Show the services, and each project's tables, models and runs."""
+    """Show the services, and each project's tables, models and runs.
+
+    Where there is no local stack, as in a container, Spark and MLflow are those that the environment's file names.
+    """
+    from penstock.project_status import projects, services, undeclared
+
     settings = _settings()
     if as_json:
         report = {
             "environment": settings.environment,
-            "services": _service_report(settings),
-            "projects": project_status(settings.environment),
-            "undeclared": undeclared_models(settings.environment),
+            "services": services(settings),
+            "projects": projects(settings),
+            "undeclared": undeclared(settings.environment),
         }
         sys.stdout.write(json.dumps(report, indent=2, default=str) + "\n")
         return
     _print_services(settings)
     output = Console(highlight=False)
     output = output if output.is_terminal else Console(width=160)
-    print_projects(project_status(settings.environment), output)
-    print_undeclared(undeclared_models(settings.environment), output)
+    print_projects(projects(settings), output)
+    print_undeclared(undeclared(settings.environment), output)
 
 
 @app.command()
@@ -147,36 +152,18 @@ def logs(
             sys.stdout.flush()
 
 
-def project_status(environment: str) -> dict[str, Any]:
-    """Return what `penstock status --json` says of each project of `environment`, by its name."""
-    from penstock.airflow_rest import AirflowClient
-    from penstock.home import credentials_path, read_credentials
-    from penstock.project_status import project_status as of_projects
-    from penstock.workspace import Workspace
-
-    if not credentials_path(environment).exists():
-        return {}
-    login = read_credentials(environment).airflow
-    up = _service_report(_settings())["airflow"]["state"] == "up"
-    client = AirflowClient(login.url, login.username, login.password) if up else None
-    return of_projects(Workspace.open(environment), client)
-
-
-def undeclared_models(environment: str) -> dict[str, str]:
-    """Return the registered models that no project of `environment` declares, each with what to do."""
-    from penstock.home import credentials_path
-    from penstock.project_status import undeclared_models as in_registry
-    from penstock.workspace import Workspace
-
-    return in_registry(Workspace.open(environment)) if credentials_path(environment).exists() else {}
-
-
 @app.command(name="validate")
 @explains_errors
 @functools.wraps(validate_command)
 def validate(*args: Any, **kwargs: Any) -> None:
     """Check every project and environment file."""
     validate_command(*args, **kwargs)
+    if kwargs["write_schema"]:
+        from penstock.commands.reference import write_commands_page
+        from penstock.home import root
+
+        if changed := write_commands_page(app, kwargs["root"] or root()):
+            sys.stdout.write(f"wrote {changed}\n")
 
 
 @app.command(name="lineage")
@@ -203,7 +190,7 @@ app.command()(explains_errors(compliance.adopt))
 @app.command()
 @explains_errors
 def run(
-    pipeline: Annotated[str, typer.Argument(help="feature_refresh, training, model_promotion, …")],
+    pipeline: Annotated[str, typer.Argument(help=f"One of {', '.join(PIPELINES)}.")],
     target: Annotated[str, typer.Argument(metavar="PROJECT[.MODEL]", help="A project, or a project's model.")],
     as_of: Annotated[
         str | None, typer.Option(help="Only what was known then is read; the replay clock, or now.")
@@ -265,7 +252,9 @@ app.add_typer(_tuning, name="tuning")
 @app.command()
 @explains_errors
 def demo(
-    steps: Annotated[int, typer.Option(envvar="STEPS", min=1, max=8, help="Moments after the first.")] = 3,
+    steps: Annotated[
+        int, typer.Option(envvar="STEPS", min=1, help="Moments after the first, of those in include/demo.yaml.")
+    ] = 3,
 ) -> None:
     """Start the stack and replay the reference project through Airflow; leave the stack up."""
     from penstock.airflow_rest import AirflowClient
@@ -297,21 +286,11 @@ def _services(names: list[str]) -> list[Any]:
         raise StackError(f"{error}: choose from {', '.join(Service)}") from error
 
 
-def _service_report(settings: StackSettings) -> dict[str, Any]:
-    from penstock.stack import stack
-
-    return {name.value: dataclasses.asdict(found) for name, found in stack.status(settings).items()}
-
-
 def _print_services(settings: StackSettings) -> None:
-    table = Table(box=None, pad_edge=False)
-    for heading in ("service", "state", "address", ""):
-        table.add_column(heading, overflow="fold")
-    for name, found in _service_report(settings).items():
-        state = str(found["state"])
-        table.add_row(name, f"[{_STYLES[state]}]{state}[/]", found["url"], found["detail"])
+    from penstock.project_status import services
+
     output = Console(highlight=False)
-    output.print(table, width=None if output.is_terminal else 160)
+    print_services(services(settings), output, None if output.is_terminal else 160)
 
 
 if __name__ == "__main__":

@@ -73,7 +73,8 @@ class Demo:
                 continue
             self.step(number, steps, as_of)
         if done == steps + 1:
-            self.console.print(f"The replay is complete up to {to_text(moments[-1])}; STEPS={steps + 1} goes on.")
+            goes_on = f"STEPS={steps + 1} goes on" if len(moments) < len(self.replay.moments) else "no moment is left"
+            self.console.print(f"The replay is complete up to {to_text(moments[-1])}; {goes_on}.")
         self.console.print(f"[dim]{time.perf_counter() - begin:.0f} s[/]")
 
     @property
@@ -98,7 +99,8 @@ class Demo:
         while not wanted <= set(self.client.dag_ids()):
             if time.monotonic() > deadline:
                 raise ServiceError(
-                    f"Airflow at {self.client.url} shows no DAGs of {self.replay.project}: see its import errors"
+                    f"Airflow at {self.client.url} shows no DAGs of {self.replay.project}: see its import errors, and "
+                    "run `penstock validate` and `penstock logs airflow-dag-processor`"
                 )
             time.sleep(_POLL_SECONDS)
 

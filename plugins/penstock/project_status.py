@@ -1,16 +1,50 @@
 """What `penstock status` says of each project: tables, model versions, runs, approvals, the last verdicts."""
 
 import json
+from dataclasses import asdict
 from typing import Any
 
 from penstock.airflow_rest import AirflowClient
 from penstock.clock import to_text
 from penstock.errors import PenstockError, ServiceError
+from penstock.home import credentials_path, read_credentials
 from penstock.lakehouse.records import latest_record
 from penstock.lakehouse.system_tables import SystemTable
 from penstock.spec.project import FeatureTable, Project, Source
+from penstock.stack import stack
+from penstock.stack.addressed import addressed_services
+from penstock.stack.settings import StackSettings
 from penstock.training.mlflow_client import answers
 from penstock.workspace import Workspace
+
+
+def reachable_workspace(environment: str) -> Workspace | None:
+    """The environment's workspace; None where it rests on a local stack that was never started."""
+    workspace = Workspace.open(environment)
+    return None if workspace.uses_local_stack and not credentials_path(environment).exists() else workspace
+
+
+def services(settings: StackSettings) -> dict[str, Any]:
+    """The local stack's services by name; where there is none, those at the addresses that the environment names."""
+    found = stack.status(settings)
+    if not credentials_path(settings.environment).exists():
+        workspace = reachable_workspace(settings.environment)
+        if workspace is not None:
+            found = addressed_services(workspace.resolved)
+    return {name.value: asdict(status) for name, status in found.items()}
+
+
+def projects(settings: StackSettings) -> dict[str, Any]:
+    """What is said of each project, by its name; with runs and approvals where there is a local Airflow."""
+    environment = settings.environment
+    workspace = reachable_workspace(environment)
+    if workspace is None:
+        return {}
+    if not credentials_path(environment).exists() or services(settings)["airflow"]["state"] != "up":
+        return project_status(workspace, None)
+    login = read_credentials(environment).airflow
+    with AirflowClient(login.url, login.username, login.password) as client:
+        return project_status(workspace, client)
 
 
 def project_status(workspace: Workspace, client: AirflowClient | None) -> dict[str, Any]:
@@ -38,14 +72,15 @@ def project_status(workspace: Workspace, client: AirflowClient | None) -> dict[s
     return found
 
 
-def undeclared_models(workspace: Workspace) -> dict[str, str]:
+def undeclared(environment: str) -> dict[str, str]:
     """Registered models that look like a project's and are declared nowhere here, each with what to do.
 
     Empty where MLflow is down.
     """
-    from penstock.registry.undeclared import undeclared_models as in_registry
+    from penstock.registry.undeclared import undeclared_models
 
-    return in_registry(workspace) if answers(workspace.resolved.mlflow_uri) else {}
+    workspace = reachable_workspace(environment)
+    return undeclared_models(workspace) if workspace is not None and answers(workspace.resolved.mlflow_uri) else {}
 
 
 def _tables(workspace: Workspace, spec: Project) -> dict[str, Any]:

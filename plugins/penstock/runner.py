@@ -76,10 +76,19 @@ def run_pipeline(workspace: Workspace, pipeline: str, request: Request, report: 
     if pipeline in ("feature_refresh", "table_maintenance"):
         workspace.project(request.project)
     else:
-        workspace.project(request.project).model(request.model)
+        _model_of(workspace, request)
     steps = Steps(report)
     PIPELINES[pipeline](workspace, request, steps)
     return steps.seconds
+
+
+def _model_of(workspace: Workspace, request: Request) -> None:
+    """Raises SpecError where the request names no model, or one that is not there."""
+    project = workspace.project(request.project)
+    if not request.model:
+        some = next(iter(project.spec.models), "its_model")
+        raise SpecError(f"which model? Write PROJECT.MODEL, such as {project.name}.{some}")
+    project.model(request.model)
 
 
 def feature_refresh(workspace: Workspace, request: Request, step: Steps) -> None:

@@ -125,13 +125,18 @@ class Workspace:
             return parse_as_of(as_of)
         return read_replay_clock(self.environment.replay_clock) or now()
 
+    @property
+    def uses_local_stack(self) -> bool:
+        """Whether Spark or MLflow are those of this machine's local stack."""
+        return LOCAL in (self.environment.spark.address, self.environment.mlflow.tracking_uri)
+
     @cached_property
     def resolved(self) -> Connections:
         """The connections: those given, else the environment's, else the local stack's."""
         if self.connections is not None:
             return self.connections
         spark, mlflow = self.environment.spark, self.environment.mlflow
-        if LOCAL not in (spark.address, mlflow.tracking_uri):
+        if not self.uses_local_stack:
             return Connections(
                 spark_url=spark.address,
                 mlflow_uri=mlflow.tracking_uri,

@@ -130,7 +130,7 @@ def test_an_unknown_project_is_named(root: Root) -> None:
 
 
 def test_an_unknown_environment_is_named_with_the_closest(root: Root) -> None:
-    with pytest.raises(InvalidSpecError, match=r"devel.yaml:1: no such file; write dev"):
+    with pytest.raises(InvalidSpecError, match=r"devel.yaml:1: no such file; PENSTOCK_ENV .*: write dev"):
         load_environment(root.path, "devel")
 
 
@@ -197,7 +197,11 @@ def test_loads_a_function_of_the_project(root: Root) -> None:
     assert load_function(project, "models.back.train").__name__ == "train"
     with pytest.raises(SpecError, match="has no function nothing"):
         load_function(project, "models.back.nothing")
-    with pytest.raises(SpecError, match=r"models/nothing.py: cannot be imported"):
+    with pytest.raises(SpecError, match="in project.yaml, write train, or add the function"):
+        load_function(project, "models.back.trainn")
+    with pytest.raises(
+        SpecError, match=r"models/nothing.py: cannot be imported: .*; mend the file, or correct models.nothing.train"
+    ):
         load_function(project, "models.nothing.train")
 
 

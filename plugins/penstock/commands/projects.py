@@ -1,9 +1,22 @@
-"""The projects' part of `penstock status`, for people."""
+"""`penstock status` for people: services, projects, and models that nothing declares."""
 
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+
+_STYLES = {"up": "green", "down": "dim", "starting": "yellow", "failed": "red", "unknown": "yellow"}
+
+
+def print_services(services: dict[str, Any], output: Console, width: int | None) -> None:
+    """Prints each service's state and address, and what is wrong with it."""
+    table = Table(box=None, pad_edge=False)
+    for heading in ("service", "state", "address", ""):
+        table.add_column(heading, overflow="fold")
+    for name, found in services.items():
+        state = str(found["state"])
+        table.add_row(name, f"[{_STYLES[state]}]{state}[/]", found["url"], found["detail"])
+    output.print(table, width=width)
 
 
 def print_projects(projects: dict[str, Any], output: Console) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from penstock.errors import SpecError
+from penstock.errors import NothingToDo, RegistryError, SpecError
 
 if TYPE_CHECKING:
     from penstock.registry.notes import Note
@@ -36,10 +36,14 @@ def rollback(
     from penstock.registry.rolling_back import rollback as roll_back
 
     workspace, project, name = _open(model)
-    done = roll_back(
-        workspace, project, name, by or getpass.getuser(), _given(reason), from_version=from_version,
-        to_version=to, check=not unchecked,
-    )  # fmt: skip
+    try:
+        done = roll_back(
+            workspace, project, name, by or getpass.getuser(), _given(reason), from_version=from_version,
+            to_version=to, check=not unchecked,
+        )  # fmt: skip
+    except NothingToDo as error:
+        # Elsewhere that is no failure. Whoever wants a version out of production must not take its staying for success.
+        raise RegistryError(str(error)) from error
     left = f", version {done.displaced} is archived and held back" if done.displaced else ""
     _say(f"{model}: version {done.production} is in production{left}.")
     if done.repeated:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from penstock.clock import parse_as_of, to_text
-from penstock.errors import NothingToDo, SpecError
+from penstock.errors import ClockError, NothingToDo, SpecError
 from penstock.features.definition import create_table, definition_hash, definition_sources
 from penstock.features.differences import difference
 from penstock.features.inputs import open_input, sql_moment
@@ -72,8 +72,8 @@ def parse_request(
 ) -> BackfillRequest | None:
     """The request in the parameters of a DAG or a command: tables as a list or a text with commas.
 
-    None where no table is named. Raises SpecError for a range or piece without tables, an empty range, and a piece
-    that is no duration or shorter than a day.
+    None where no table is named. Raises SpecError for a range or piece without tables, an end of the range that is no
+    moment, an empty range, and a piece that is no duration or shorter than a day.
     """
     words = tables.split(",") if isinstance(tables, str) else tables or []
     names = tuple(dict.fromkeys(word.strip() for word in words if word.strip()))
@@ -84,10 +84,17 @@ def parse_request(
                 "them"
             )
         return None
-    begin, end = parse_as_of(start) if start else None, parse_as_of(until) if until else None
+    begin, end = _moment("backfill_from", start), _moment("backfill_until", until)
     if begin is not None and end is not None and begin >= end:
         raise SpecError(f"backfill_from {to_text(begin)} is not before backfill_until {to_text(end)}")
     return BackfillRequest(names, begin, end, _longest(piece))
+
+
+def _moment(parameter: str, text: str | None) -> datetime | None:
+    try:
+        return parse_as_of(text) if text else None
+    except ClockError as error:
+        raise SpecError(f"{parameter}: {str(error).removeprefix('as_of ')}") from error
 
 
 def _longest(piece: str | None) -> timedelta | None:

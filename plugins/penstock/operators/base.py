@@ -39,7 +39,7 @@ class PenstockOperator(OpenLineageMixin, BaseOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.project = project if isinstance(project, str) else str(project["name"])
+        self.project = project if isinstance(project, str) else str(project.get("name", ""))
         self.declaration = None if isinstance(project, str) else dict(project)
         self.as_of = as_of
         self.root = str(root or repository_root())

@@ -19,6 +19,7 @@ from penstock.quality.quarantine import SAME_KEYS, Entry, QuarantineOutcome, rea
 from penstock.quality.rows import BadRow, canonical_json, describe_keys, plain
 from penstock.quality.suite import Level, load_suite
 from penstock.quality.validation import validate_batch
+from penstock.spec.faults import suggestion
 from penstock.spec.project import Column, ColumnType
 from penstock.workspace import Workspace
 
@@ -228,7 +229,8 @@ def typed_frame(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, Column]
 def _entries(workspace: Workspace, project: str, table: str) -> list[Entry]:
     spec = workspace.project(project).spec
     if table not in spec.sources and table not in spec.feature_tables:
-        raise TableError(f"{project}.{table} is neither a source nor a feature table of project {project}")
+        hint = suggestion(table, [*spec.sources, *spec.feature_tables], "tables")
+        raise TableError(f"{project}.{table} is neither a source nor a feature table of project {project}: {hint}")
     return read_entries(workspace, project, table)
 
 

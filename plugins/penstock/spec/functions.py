@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from penstock.errors import SpecError
+from penstock.spec.faults import suggestion
 from penstock.spec.loading import LoadedProject
 from penstock.spec.modules import import_project_module
 
@@ -20,11 +21,16 @@ def load_function(project: LoadedProject, dotted_name: str) -> Callable[..., Any
         module = import_project_module(project, module_name)
     except Exception as error:
         raise SpecError(
-            f"{project.folder / _file(module_name)}: cannot be imported: {type(error).__name__}: {error}"
+            f"{project.folder / _file(module_name)}: cannot be imported: {type(error).__name__}: {error}; "
+            f"mend the file, or correct {dotted_name} in project.yaml (`penstock validate` checks both)"
         ) from error
     function = getattr(module, function_name, None)
     if not callable(function):
-        raise SpecError(f"{module.__file__}: has no function {function_name}")
+        known = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
+        hint = suggestion(function_name, known, "functions")
+        raise SpecError(
+            f"{module.__file__}: has no function {function_name}: in project.yaml, {hint}, or add the function"
+        )
     return function  # type: ignore[no-any-return]
 
 

@@ -4,13 +4,24 @@ Whatever loads a project gets one that fits its model and whose parts refer to e
 the files beside it (SQL, Python, suites) or other projects is for `penstock.spec.validation`.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from penstock.errors import SpecError
 from penstock.spec.documents import Document, read_document
 from penstock.spec.environment import Environment
-from penstock.spec.faults import Fault, InvalidSpecError, Severity, errors_of, ordered, suggestion
+from penstock.spec.faults import (
+    MOST_RENDERED,
+    Fault,
+    InvalidSpecError,
+    Severity,
+    errors_of,
+    ordered,
+    shorten,
+    suggestion,
+)
 from penstock.spec.project import Model, Project
 from penstock.spec.salvage import salvage
 from penstock.spec.shapes import fit
@@ -99,6 +110,24 @@ def load_project(root: Path, name: str) -> LoadedProject:
     return LoadedProject(read.spec, read.folder)
 
 
+def given_project(declaration: Mapping[str, Any], folder: Path) -> LoadedProject:
+    """A project that is declared in place (the content of a project.yaml), with its files below `folder`.
+
+    Raises SpecError with every field that is wrong.
+    """
+    from penstock.spec.checks import check_references
+
+    data = dict(declaration)
+    document = Document(Path(str(data.get("name"))) / "project.yaml", data)  # a folder of its own, as it were
+    fitted = fit(document, data, Project)
+    found = ReadProject(document, list(fitted.faults), fitted.spec)
+    faults = ordered(errors_of([*found.faults, *check_references(found)]))
+    if faults or found.spec is None:
+        lines = [f"{fault.path or 'it'}: {shorten(fault.message)}; {shorten(fault.remedy)}" for fault in faults]
+        raise SpecError("the declaration given in place is wrong:\n" + "\n".join(lines[:MOST_RENDERED]))
+    return LoadedProject(found.spec, folder)
+
+
 def load_environment(root: Path, name: str) -> Environment:
     """Reads include/environments/<name>.yaml, with ${VAR} filled in. Raises InvalidSpecError."""
     from penstock.spec.checks import check_environment
@@ -106,7 +135,8 @@ def load_environment(root: Path, name: str) -> Environment:
     file = environments_folder(root) / f"{name}.yaml"
     if not file.is_file():
         hint = suggestion(name, environment_names(root), "environments")
-        raise InvalidSpecError([Fault(str(file), 1, "", "no such file", f"{hint}, or create it")])
+        remedy = f"PENSTOCK_ENV selects the environment: {hint}, or create the file"
+        raise InvalidSpecError([Fault(str(file), 1, "", "no such file", remedy)])
     read = read_environment(file)
     faults = [*read.faults, *check_environment(read)]
     if errors_of(faults) or read.spec is None:

@@ -45,6 +45,7 @@ class ServiceState(enum.StrEnum):
     DOWN = "down"
     STARTING = "starting"
     FAILED = "failed"
+    UNKNOWN = "unknown"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -220,7 +221,8 @@ def _failure(settings: StackSettings, program: str, reason: str) -> ServiceFaile
     log = settings.logs / f"{program}.log"
     told = [line for line in tail(log, 200) if not line.startswith(_JAVA_FRAME)]  # frames bury the message
     evidence = "\n".join(f"    {line[:300]}" for line in told[-20:]) or "    (empty)"
-    return ServiceFailedError(f"{program} did not come up: {reason}\n  the end of {log}:\n{evidence}")
+    where = f"the end of {log} (more: penstock logs {program})"
+    return ServiceFailedError(f"{program} did not come up: {reason}\n  {where}:\n{evidence}")
 
 
 def _all_alive(service: Service, statuses: dict[str, ProgramStatus]) -> bool:
