@@ -1,5 +1,7 @@
 """Batch inference: each entity row once, by the version in production, and honest where there is nothing to do."""
 
+import json
+import sqlite3
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +10,9 @@ from typing import Any
 import pandas as pd
 import pytest
 from deltalake import write_deltalake
+from typer.testing import CliRunner
 
+from penstock.cli import app
 from penstock.errors import NothingToDo, ServiceError, SpecError
 from penstock.features.landing import land_source
 from penstock.features.training_set import build_training_set, read_training_set
@@ -33,8 +37,9 @@ def promoted(stack: Connections, tmp_path_factory: pytest.TempPathFactory) -> Wo
     (root / "include/projects/wind_parks").rename(root / "include/projects/batch_parks")
     declaration = root / "include/projects/batch_parks/project.yaml"
     text = declaration.read_text().replace("name: wind_parks", "name: batch_parks")
-    sinks = f"    inference:\n      sinks: [{{kind: csv, path: {folder}/out}}, {{kind: parquet, path: {folder}/out}}]\n"
-    sinks += "      # and a database\n    promotion:"
+    database = f'{{kind: jdbc, url: "jdbc:sqlite:///{folder}/scores.db", table: energy}}'
+    files = f"{{kind: csv, path: {folder}/out}}, {{kind: parquet, path: {folder}/out}}"
+    sinks = f"    inference:\n      sinks: [{files}, {database}]\n    promotion:"
     declaration.write_text(text.replace("    promotion:", sinks, 1))
     found = Workspace.open("dev", root)
     place = found.environment.lakehouse.model_copy(update={"root": str(folder / "lakehouse")})
@@ -95,6 +100,29 @@ def test_sinks_get_the_batch_once(promoted: Workspace) -> None:
     csv, parquet = (pd.read_csv(written[0]), pd.read_parquet(written[1]))
     expected = int((read(path)["as_of"] == newest).sum())
     assert len(csv) == len(parquet) == expected > 0
+    with sqlite3.connect(Path(written[0]).parents[1] / "scores.db") as scores:
+        assert scores.execute("SELECT count(*) FROM energy").fetchone() == (expected,)
+
+
+def test_status_in_a_container_shows_tables_and_versions_of_the_services_that_it_is_given(
+    promoted: Workspace, stack: Connections, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = {
+        "PENSTOCK_HOME": str(tmp_path), "PENSTOCK_ROOT": str(promoted.root), "PENSTOCK_SPARK_URL": stack.spark_url,
+        "PENSTOCK_MLFLOW_URL": stack.mlflow_uri, "PENSTOCK_LAKEHOUSE_ROOT": promoted.environment.lakehouse.root,
+        "SPARK_CONNECT_AUTHENTICATE_TOKEN": str(stack.spark_token or ""),
+        "MLFLOW_TRACKING_USERNAME": str(stack.mlflow_username or ""),
+        "MLFLOW_TRACKING_PASSWORD": str(stack.mlflow_password or ""),
+    }  # fmt: skip
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    done = CliRunner().invoke(app, ["status", "--json"])
+    assert done.exit_code == 0, done.output
+    said = json.loads(done.stdout)
+    assert {name: one["state"] for name, one in said["services"].items()} == {"spark": "up", "mlflow": "up"}
+    parks = said["projects"]["batch_parks"]
+    assert parks["tables"]["turbine_daily"]["rows"] > 0
+    assert [(one["version"], one["stage"]) for one in parks["models"]["energy"]["versions"]] == [(1, "Production")]
 
 
 def test_of_a_corrected_entity_and_label_the_newest_known_counts(promoted: Workspace) -> None:

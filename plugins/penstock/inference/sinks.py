@@ -1,78 +1,116 @@
-"""Where predictions go beside their Delta table: Parquet or CSV files, tables over JDBC.
+"""Where predictions go beside their Delta table: Parquet or CSV files, here or in an object store; databases.
 
-A file is named by its window and written whole or not at all, so a repeat replaces it by itself.
+A file is named by its window and is there whole or not at all, so a repeat replaces it by itself.
 """
 
+import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from penstock.errors import ServiceError, SpecError
+from penstock.errors import ServiceError, SpecError, TableError
 from penstock.inference.batch import ScoredBatch
+from penstock.spec.databases import AddressError, database_url
 from penstock.spec.project import Sink
 from penstock.workspace import Workspace
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import sqlalchemy as sa
+
+
+@dataclass(frozen=True)
+class Place:
+    """A declared sink, and where its declaration stands."""
+
+    sink: Sink
+    declared: str
+
+    def __str__(self) -> str:
+        return self.declared
 
 
 def publish(workspace: Workspace, project_name: str, model_name: str, batch: ScoredBatch) -> dict[str, Any]:
-    """Hands one batch of predictions to every declared sink. Answers the batch and where it went."""
+    """Hands one batch of predictions to every declared sink. Answers the batch and where it went.
+
+    Raises SpecError for a sink that cannot be written as it is declared, ServiceError where one does not answer.
+    """
     from penstock.clock import parse_as_of
     from penstock.lakehouse.small_tables import read_arrow
 
-    model = workspace.project(project_name).model(model_name)
+    project = workspace.project(project_name)
     written = []
-    if model.inference.sinks:
+    if sinks := project.model(model_name).inference.sinks:
         path = workspace.addresses.readable(batch.table)
         rows = read_arrow(path, version=batch.version, filters=[("as_of", "=", parse_as_of(batch.as_of))])
-        written = [_WRITERS[sink.kind](sink, rows, model_name, batch) for sink in model.inference.sinks]
+        declared = f"{project.folder / 'project.yaml'}: models.{model_name}.inference.sinks"
+        written = [
+            write_sink(Place(sink, f"{declared}[{index}]"), rows, model_name, batch.as_of)
+            for index, sink in enumerate(sinks)
+        ]
     return {"table": batch.table, "version": batch.version, "rows": batch.rows, "sinks": written}
 
 
-def _file(sink: Sink, model: str, batch: ScoredBatch, suffix: str) -> tuple[Path, Path]:
-    if sink.path is None:
-        raise SpecError(f"the {sink.kind} sink of {batch.table} has no path")
-    stamp = batch.as_of.replace(":", "").replace("-", "")
-    target = Path(sink.path) / f"{model}_{stamp}.{suffix}"
+def write_sink(place: Place, rows: "pa.Table", model: str, as_of: str) -> str:
+    """Writes the predictions of one batch to one sink; answers the file or the table. Raises as `publish` does."""
+    if place.sink.kind == "jdbc":
+        return _write_database(place, rows, as_of)
+    return _write_file(place, rows, f"{model}_{as_of.replace(':', '').replace('-', '')}.{place.sink.kind}")
+
+
+def _write_file(place: Place, rows: "pa.Table", name: str) -> str:
+    import pyarrow as pa
+    from pyarrow import csv, fs, parquet
+
+    folder = place.sink.path
+    if folder is None:
+        raise SpecError(f"{place}: a {place.sink.kind} sink needs a path")
+    content = pa.BufferOutputStream()
+    (parquet.write_table if place.sink.kind == "parquet" else csv.write_csv)(rows, content)
+    if "://" not in folder:
+        return _write_here(Path(folder) / name, content.getvalue())
+    try:
+        store, inside = fs.FileSystem.from_uri(folder)
+        if isinstance(store, fs.LocalFileSystem):
+            return _write_here(Path(inside) / name, content.getvalue())
+        with store.open_output_stream(f"{inside.rstrip('/')}/{name}") as stream:  # an object appears once it is whole
+            stream.write(content.getvalue())
+    except pa.ArrowInvalid:  # its text repeats the address
+        what = f"{_shown(folder)} is no address of an object store"
+        raise SpecError(f"{place}.path: {what}; write s3://bucket/folder, say") from None
+    except OSError as error:
+        raise ServiceError(f"{place}: {_shown(folder)} cannot be written: {str(error)[:300]}") from error
+    return f"{_shown(folder).rstrip('/')}/{name}"
+
+
+def _shown(address: str) -> str:
+    """An address without the options and the login that it may hold."""
+    return re.sub(r"//[^/@]*:[^/@]*@", "//***@", address.partition("?")[0])
+
+
+def _write_here(target: Path, content: "pa.Buffer") -> str:
     target.parent.mkdir(parents=True, exist_ok=True)
-    return target, target.with_name(f".{target.name}.partial")
-
-
-def _write_parquet(sink: Sink, rows: "pa.Table", model: str, batch: ScoredBatch) -> str:
-    import pyarrow.parquet as parquet
-
-    target, partial = _file(sink, model, batch, "parquet")
-    parquet.write_table(rows, partial)
+    partial = target.with_name(f".{target.name}.partial")
+    partial.write_bytes(content)
     partial.replace(target)
     return str(target)
 
 
-def _write_csv(sink: Sink, rows: "pa.Table", model: str, batch: ScoredBatch) -> str:
-    import pyarrow.csv as csv
-
-    target, partial = _file(sink, model, batch, "csv")
-    csv.write_csv(rows, partial)
-    partial.replace(target)
-    return str(target)
-
-
-def _write_database(sink: Sink, rows: "pa.Table", model: str, batch: ScoredBatch) -> str:  # noqa: ARG001
-    import pandas as pd
+def _write_database(place: Place, rows: "pa.Table", as_of: str) -> str:
     import sqlalchemy as sa
 
+    sink = place.sink
     if sink.url is None or sink.table is None:
-        raise SpecError(f"the jdbc sink of {batch.table} needs url and table")
-    engine = sa.create_engine(sink.url.removeprefix("jdbc:"))
+        raise SpecError(f"{place}: a jdbc sink needs url and table")
+    try:
+        engine = sa.create_engine(database_url(sink.url))
+    except AddressError as error:
+        raise SpecError(f"{place}.url: {error}; {error.remedy}") from error
+    except (sa.exc.ArgumentError, TypeError) as error:  # an option that the dialect does not know
+        raise SpecError(f"{place}.url: {type(error).__name__}: correct what stands behind its `?`") from error
     try:
         with engine.begin() as connection:
-            if sa.inspect(connection).has_table(sink.table):
-                stale = sa.Table(sink.table, sa.MetaData(), autoload_with=connection)
-                moment = pd.Timestamp(batch.as_of).tz_convert("UTC").tz_localize(None).to_pydatetime()
-                connection.execute(stale.delete().where(stale.c.as_of == moment))
-            frame = rows.to_pandas()
-            for name in frame.select_dtypes("datetimetz"):
-                frame[name] = frame[name].dt.tz_localize(None)
-            frame.to_sql(sink.table, connection, if_exists="append", index=False, chunksize=10_000)
+            _replace_batch(connection, sink.table, rows, as_of)
     except sa.exc.SQLAlchemyError as error:
         where = engine.url.set(query={}).render_as_string(hide_password=True)
         raise ServiceError(f"the sink {sink.table} at {where}: {type(error).__name__}") from error
@@ -81,4 +119,18 @@ def _write_database(sink: Sink, rows: "pa.Table", model: str, batch: ScoredBatch
     return sink.table
 
 
-_WRITERS = {"parquet": _write_parquet, "csv": _write_csv, "jdbc": _write_database}
+def _replace_batch(connection: "sa.Connection", table: str, rows: "pa.Table", as_of: str) -> None:
+    """The rows of this as_of are these; what other batches wrote stays."""
+    import pandas as pd
+    import sqlalchemy as sa
+
+    if sa.inspect(connection).has_table(table):
+        stale = sa.Table(table, sa.MetaData(), autoload_with=connection)
+        if "as_of" not in stale.c:
+            raise TableError(f"{table} has no column as_of, so it is no table of predictions: name another table")
+        moment = pd.Timestamp(as_of).tz_convert("UTC").tz_localize(None).to_pydatetime()
+        connection.execute(stale.delete().where(stale.c.as_of == moment))
+    frame = rows.to_pandas()
+    for name in frame.select_dtypes("datetimetz"):
+        frame[name] = frame[name].dt.tz_localize(None)
+    frame.to_sql(table, connection, if_exists="append", index=False, chunksize=10_000)

@@ -26,15 +26,13 @@ class Spec(BaseModel):
 
 
 def parse_duration(value: object) -> timedelta:
-    """A duration such as `14d`, `6h` or `30m`. Raises ValueError for anything else."""
-    if isinstance(value, str):
-        match = _DURATION.match(value)
-        if match is None:
-            raise ValueError(f"{value!r} is no duration: write a number and a unit, such as 14d, 6h or 30m")
-        return timedelta(**{_UNITS[match[2]]: int(match[1])})
+    """A duration such as `14d`, `6h`, `30m` or `30s`. Raises ValueError for anything else."""
     if isinstance(value, timedelta):
         return value
-    raise ValueError(f"{value!r} is no duration: write a number and a unit, such as 14d, 6h or 30m")
+    match = _DURATION.match(value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError(f"{value!r} is no duration: write a number and a unit, such as 14d, 6h, 30m or 30s")
+    return timedelta(**{_UNITS[match[2]]: int(match[1])})
 
 
 def duration_text(value: timedelta) -> str:

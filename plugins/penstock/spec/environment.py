@@ -123,7 +123,8 @@ class Limits(Spec):
     training_memory_gb: float | None = Field(
         default=None,
         gt=0,
-        description="most memory that a training set may take; what is free on the machine by default",
+        description="most memory that a training set may take; 70 % of what is free (in a container: of its limit) by "
+        "default",
     )
     trials: int | None = Field(default=None, ge=1, description="most tuning trials")
     tuning_minutes: float | None = Field(

@@ -113,7 +113,7 @@ class Sampling(StrEnum):
 class Training(Spec):
     """How a candidate is made.
 
-    `function(training, tuning, parameters)` gets two `penstock.training.Block` (features, label, weights)
+    `function(training, tuning, parameters)` gets two `penstock.training.Block` (features, label, weight)
     and returns a fitted model that MLflow can log. The training set is cut in time: train, tune, hold out.
     """
 
@@ -184,7 +184,8 @@ class Evaluation(Spec):
 
     slices: list[Name] = Field(
         default_factory=list,
-        description="features or keys of the entity by whose values results are reported; numbers are cut at quartiles",
+        description="features or keys of the entity by whose values results are reported; numbers of more than "
+        "four values are cut at quartiles",
     )
     minimum_slice_rows: int = Field(default=100, ge=2, description="slices of fewer rows are not judged")
     confidence: float = Field(default=0.95, gt=0, lt=1, description="level of the confidence intervals")
@@ -202,12 +203,21 @@ class Evaluation(Spec):
 
 
 class Sink(Spec):
-    """Where predictions go beside the table of predictions: Parquet or CSV files, or JDBC."""
+    """Where predictions go beside the table of predictions: Parquet or CSV files, or a database.
+
+    A file is named `<model>_<as_of>`; a database is written by SQLAlchemy, in whose way its address is given.
+    """
 
     kind: Literal["parquet", "csv", "jdbc"] = Field(description="what is written")
-    path: Text | None = Field(default=None, description="folder or URL, for parquet and csv")
-    url: Text | None = Field(default=None, description="jdbc:…, for jdbc; a login belongs into a `${VAR}`")
-    table: Text | None = Field(default=None, description="table, for jdbc")
+    path: Text | None = Field(
+        default=None, description="for parquet and csv: a folder, or s3://, gs://, abfs:// or hdfs:// and what follows"
+    )
+    url: Text | None = Field(
+        default=None,
+        description="for jdbc: jdbc:postgresql+psycopg2://user@host/db, say; a login belongs into a `${VAR}`. Drivers "
+        "other than PostgreSQL's and SQLite's have to be installed",
+    )
+    table: Text | None = Field(default=None, description="for jdbc: the table; it is made where it is missing")
 
 
 class Inference(Spec):

@@ -2,12 +2,12 @@
 
 import enum
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
@@ -15,6 +15,7 @@ from penstock.spec.common import duration_text
 from penstock.spec.environment import Environment
 from penstock.spec.names import (
     CLASSIFICATION_METRICS,
+    HISTORY_SUFFIX,
     MODEL_TABLE_SUFFIXES,
     PREDICTION_COLUMNS,
     REGRESSION_METRICS,
@@ -25,8 +26,8 @@ from penstock.spec.project import Project
 from penstock.spec.suite import SuiteFile
 
 _MADE = "<!-- Made from the models in plugins/penstock/spec/ by `penstock validate --write-schema`. -->"
-_COMMON = """Durations are a number and a unit: `30m`, `6h`, `14d`, `2w`. `${VAR}` stands for an environment variable,
-`${VAR:-default}` gives it a default. Names are lower-case letters, digits and `_`, beginning with a letter.
+_COMMON = """Durations are a number and a unit: `30s`, `30m`, `6h`, `14d`, `2w`. `${VAR}` stands for an environment
+variable, `${VAR:-default}` gives it a default. Names are lower-case letters, digits and `_`, beginning with a letter.
 Unknown fields are errors. `penstock validate` checks the file; the first line
 `# yaml-language-server: $schema=…` lets an editor check it while you write."""
 
@@ -52,6 +53,7 @@ which forces one of the environment's read-only roots.
 ## Names that are taken
 
 - Tables: {_listed(SYSTEM_TABLES)}; and for each model {_listed(f"<model>{suffix}" for suffix in MODEL_TABLE_SUFFIXES)}.
+  No name of a declared table may end in `{HISTORY_SUFFIX}`: there the old row versions of the table before it are kept.
 - Features: {_listed(dict.fromkeys((*TRAINING_SET_COLUMNS, *PREDICTION_COLUMNS)))}.
 
 ## Metrics
@@ -115,7 +117,7 @@ def _type(annotation: Any) -> str:
     if origin is Annotated:
         return _type(arguments[0])
     if origin in (Union, types.UnionType):
-        return _type(next(part for part in arguments if part is not type(None)))
+        return _one_of(arguments)
     if origin is Literal:
         return " or ".join(f"`{value}`" for value in arguments)
     if origin is dict:
@@ -128,12 +130,30 @@ def _type(annotation: Any) -> str:
     return _plain_type(annotation)
 
 
+def _one_of(parts: Sequence[Any]) -> str:
+    """The types of a union in words; None goes without saying, and so does that a number may be whole."""
+    words = dict.fromkeys(
+        _type(part) for part in parts if part is not type(None) and not (part is int and float in parts)
+    )
+    *others, last = words
+    if not others:
+        return last
+    return f"{', '.join(others)}{', or' if others == [_type(bool)] else ' or'} {last}"
+
+
 def _plain_type(annotation: Any) -> str:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return f"[{annotation.__name__}](#{annotation.__name__.lower()})"
     if isinstance(annotation, type) and issubclass(annotation, enum.Enum):
         return " or ".join(f"`{member.value}`" for member in annotation)
-    words = {str: "text", int: "whole number", float: "number", bool: "true or false", timedelta: "duration"}
+    words = {
+        str: "text",
+        SecretStr: "text",
+        int: "whole number",
+        float: "number",
+        bool: "true or false",
+        timedelta: "duration",
+    }
     return words.get(annotation, "anything")
 
 

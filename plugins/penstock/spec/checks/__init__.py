@@ -1,7 +1,7 @@
 """Checks of a specification beyond its shape.
 
 `check_references` and `check_environment` read declarations only and run on every load;
-`check_files` reads SQL, Python and suites too, and runs in `penstock validate`.
+`check_files` reads SQL, Python and suites too, looks for databases' drivers, and runs in `penstock validate`.
 """
 
 from collections.abc import Iterator, Mapping
@@ -37,10 +37,11 @@ def check_references(
 def check_files(
     read: ReadProject, others: Mapping[str, ReadProject] | None = None, roots: frozenset[str] | None = None
 ) -> Iterator[Fault]:
-    """The faults of SQL (by sqlglot), Python functions (by their syntax trees) and suites of expectations."""
+    """The faults of SQL (by sqlglot), Python functions (by their syntax trees), suites and addresses of databases."""
     from penstock.spec.checks.expressions import check_expressions
     from penstock.spec.checks.functions import check_functions
     from penstock.spec.checks.queries import check_queries
+    from penstock.spec.checks.sinks import check_sinks
     from penstock.spec.checks.suites import check_suites
 
     scope = _scope(read, others, roots)
@@ -49,6 +50,7 @@ def check_files(
         yield from check_suites(scope)
         yield from check_queries(scope)
         yield from check_expressions(scope)
+        yield from check_sinks(scope)
 
 
 def _scope(read: ReadProject, others: Mapping[str, ReadProject] | None, roots: frozenset[str] | None) -> Scope | None:

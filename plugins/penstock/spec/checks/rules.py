@@ -22,6 +22,7 @@ from penstock.spec.project import (
 _CRON_FIELD = r"[\d*][\w*/,#\-]*|[A-Za-z]{3}[\w,\-]*|\?|L"
 _CRON = re.compile(rf"(?:{_CRON_FIELD})(?:\s+(?:{_CRON_FIELD})){{4}}")
 _PRESETS = ("@once", "@continuous", "@hourly", "@daily", "@weekly", "@monthly", "@quarterly", "@yearly")
+_STORES = ("s3", "gs", "gcs", "abfs", "abfss", "hdfs", "file")  # what pyarrow writes to
 _SINK_FIELDS = {"parquet": ("path",), "csv": ("path",), "jdbc": ("url", "table")}
 
 
@@ -184,6 +185,10 @@ def _sink(scope: Scope, path: YamlPath, sink: Sink) -> Iterator[Fault]:
             yield scope.fault((*path, field), f"a {sink.kind} sink has no {field}", "remove it")
         if not given and field in needed:
             yield scope.fault(path, f"a {sink.kind} sink needs {field}", f"add `{field}: …`")
+    scheme, is_url, _ = (sink.path or "").partition("://")
+    if is_url and "${" not in scheme and scheme not in _STORES and "path" in needed:
+        message = f"no file can be written to {scheme}://"
+        yield scope.fault((*path, "path"), message, "write a folder, or s3://bucket/folder, say")
 
 
 def _feature_rules(scope: Scope, path: YamlPath, model: Model) -> Iterator[Fault]:
