@@ -1,6 +1,7 @@
 """Batch inference: each entity row once, by the version in production, and honest where there is nothing to do."""
 
 import json
+import shutil
 import sqlite3
 from collections.abc import Callable
 from dataclasses import replace
@@ -25,6 +26,7 @@ from penstock.runner import Request, run_pipeline
 from penstock.workspace import Connections, Lineage, SessionKey, Workspace
 from tests.integration.refreshing import copy_root, moment, refresh, rows
 
+REPOSITORY = Path(__file__).resolve().parents[2]
 KEYS = ["park", "turbine", "starts_at"]
 Make = Callable[..., Workspace]
 
@@ -107,8 +109,10 @@ def test_sinks_get_the_batch_once(promoted: Workspace) -> None:
 def test_status_in_a_container_shows_tables_and_versions_of_the_services_that_it_is_given(
     promoted: Workspace, stack: Connections, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    root = Path(shutil.copytree(promoted.root, tmp_path / "root"))
+    shutil.copy(REPOSITORY / "include/environments/dev.yaml", root / "include/environments/dev.yaml")
     given = {
-        "PENSTOCK_HOME": str(tmp_path), "PENSTOCK_ROOT": str(promoted.root), "PENSTOCK_SPARK_URL": stack.spark_url,
+        "PENSTOCK_HOME": str(tmp_path), "PENSTOCK_ROOT": str(root), "PENSTOCK_SPARK_URL": stack.spark_url,
         "PENSTOCK_MLFLOW_URL": stack.mlflow_uri, "PENSTOCK_LAKEHOUSE_ROOT": promoted.environment.lakehouse.root,
         "SPARK_CONNECT_AUTHENTICATE_TOKEN": str(stack.spark_token or ""),
         "MLFLOW_TRACKING_USERNAME": str(stack.mlflow_username or ""),
