@@ -3,7 +3,7 @@
 import os
 import tempfile
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import timedelta
 from types import SimpleNamespace
 
 import pytest
@@ -141,8 +141,11 @@ def test_a_request_that_waits_looks_again_until_it_is_not_wanted_or_its_time_is_
     class Here(HumanApprovalOperator):
         """Writes its request into a list: there is no database of Airflow's here."""
 
-        def _ask(self, context: object, asked_at: datetime) -> None:
-            asked.append(to_text(asked_at))
+        def _text(self, context: object) -> str:
+            return "the evidence"
+
+        def _ask(self, context: object, text: str) -> None:
+            asked.append(text)
 
     task = Here(task_id="approval", scope=scope, compliance={}, comparison={}, shown="", model_version="1", params=FORM)
 
