@@ -86,10 +86,11 @@ class MoveToStagingOperator(VersionOperator):
 
         verdict = Verdict.from_dict(self.verdict)
         version = self.version(workspace, context)
-        stage_after_compliance(workspace, self.project, self.model, version, verdict, as_of)
+        moved = stage_after_compliance(workspace, self.project, self.model, version, verdict, as_of)
         if not verdict.passed:
-            stop_here(self, context, f"version {version} was archived: {verdict.reason}")
-        return {"version": version, "stage": "Staging"}
+            where = f"it is in {moved.to_stage}" if moved.production == version else "it was archived"
+            stop_here(self, context, f"version {version} does not comply, {where}: {verdict.reason}")
+        return {"version": version, "stage": str(moved.to_stage)}
 
 
 class CompareWithProductionOperator(VersionOperator, AskAgainOperator):
