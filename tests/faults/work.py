@@ -66,10 +66,10 @@ def _moves(workspace: Workspace, job: Job) -> None:
     """An older version comes to production by hand, is rolled back, and is allowed again."""
     about = (workspace, job.project, job.model)
     oldest = min(found.version for found in versions(*about))
-    promote(*about, oldest, "Ann", "tried out", {}, job.as_of, cause=f"moves {job.number}")
+    promote(*about, oldest, "engineer", "tried out", {}, job.as_of, cause=f"moves {job.number}")
     try:
-        rollback(*about, "Ann", f"moves {job.number}", from_version=oldest, as_of=job.as_of)
-        allow(*about, oldest, "Ann", f"moves {job.number}", job.as_of)
+        rollback(*about, "engineer", f"moves {job.number}", from_version=oldest, as_of=job.as_of)
+        allow(*about, oldest, "engineer", f"moves {job.number}", job.as_of)
     except NothingToDo:
         pass  # an attempt that was killed had come that far
 
