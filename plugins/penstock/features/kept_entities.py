@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
-from penstock.errors import ServiceError, TableError
+from penstock.errors import TableError
 from penstock.features.given_entities import check_arrow, check_columns, check_entities, repeats, require_times
 from penstock.features.inputs import InputTable
 from penstock.lakehouse.addresses import Address
+from penstock.lakehouse.attempts import attempts
 from penstock.lakehouse.records import CommitRecord, version_of
 from penstock.lakehouse.session import read_version
 from penstock.spec.sql import quote
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from pyspark.sql.connect.dataframe import DataFrame
     from pyspark.sql.connect.session import SparkSession
 
-_ATTEMPTS = 10
 Entities: TypeAlias = Union["pd.DataFrame", "pa.Table", "DataFrame", str]
 
 
@@ -141,7 +141,7 @@ def _write_here(path: str, rows: "pa.Table", commit: CommitRecord, where: str) -
     from deltalake.exceptions import CommitFailedError, DeltaError
 
     properties = CommitProperties(custom_metadata={"userMetadata": commit.to_json()})
-    for _ in range(_ATTEMPTS):
+    for _ in attempts(where):
         try:
             return write_deltalake(
                 path, rows, mode="overwrite", schema_mode="overwrite", commit_properties=properties
@@ -150,4 +150,4 @@ def _write_here(path: str, rows: "pa.Table", commit: CommitRecord, where: str) -
             continue  # nobody needs the newest version: each is read as the version that it is
         except DeltaError as error:
             raise TableError(f"{where}: the entity rows cannot be kept as a table: {error}") from error
-    raise ServiceError(f"{where}: other writers were faster {_ATTEMPTS} times in a row; run this again")
+    raise AssertionError  # attempts raises before it ends

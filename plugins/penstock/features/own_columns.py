@@ -3,15 +3,14 @@
 from collections.abc import Callable, Mapping
 
 from penstock.clock import now
-from penstock.errors import ServiceError, TableError
+from penstock.errors import TableError
 from penstock.features.histories import find_history
 from penstock.features.own_tables import OwnTable, check_definition, check_types, require_columns
+from penstock.lakehouse.attempts import attempts
 from penstock.lakehouse.records import latest_record
 from penstock.lakehouse.table_properties import stored_types
 from penstock.spec.project import Column
 from penstock.workspace import Workspace
-
-_ATTEMPTS = 10
 
 
 def add_columns(workspace: Workspace, table: OwnTable, columns: Mapping[str, Column]) -> None:
@@ -54,13 +53,12 @@ def drop_columns(workspace: Workspace, table: OwnTable, names: list[str], check:
     if keys:
         raise TableError(f"{table.address}.{keys[0]} is a key: a table without it is another table, make a new one")
     check()
-    for _ in range(_ATTEMPTS):
+    for _ in attempts(str(table.address)):
         try:
             _write_without(workspace, table.path, names)
         except CommitFailedError:
             continue
         return
-    raise ServiceError(f"{table.address}: other writers were faster {_ATTEMPTS} times in a row; run this again")
 
 
 def _write_without(workspace: Workspace, path: str, names: list[str]) -> None:

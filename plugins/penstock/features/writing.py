@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from penstock.clock import to_text
-from penstock.errors import ServiceError, TableError
+from penstock.errors import TableError
 from penstock.features.histories import history_path
 from penstock.features.known import KNOWN_AT, KNOWN_UNTIL
 from penstock.features.own_tables import (
@@ -24,6 +24,7 @@ from penstock.features.own_tables import (
 )
 from penstock.features.rows_here import MappedTable
 from penstock.lakehouse.addresses import Address
+from penstock.lakehouse.attempts import attempts
 from penstock.lakehouse.records import CommitRecord, latest_record, record
 from penstock.spec.project import Column, ColumnType
 from penstock.spec.sql import quote
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 
 _OLD = "__old"
 _CHANGED = "__changed"
-_ATTEMPTS = 10
 
 
 class WriteMode(StrEnum):
@@ -70,7 +70,7 @@ def write_rows(
     rows = check_rows(table.address, table.definition, frame)
     folder = workspace.project(table.address.project).folder
     commit = record(as_of, inputs, folder=folder, definition=CLIENT_WRITE, run=workspace.lineage.run)
-    for _ in range(_ATTEMPTS):
+    for _ in attempts(str(table.address)):
         last = latest_record(table.path)
         if last is not None and as_of < last.as_of_moment:
             raise TableError(
@@ -79,7 +79,7 @@ def write_rows(
         found = _try(workspace, table, rows, mode, as_of, last, commit)
         if found is not None:
             return found
-    raise ServiceError(f"{table.address}: other writers were faster {_ATTEMPTS} times in a row; run this again")
+    raise AssertionError  # attempts raises before it ends
 
 
 CLIENT_WRITE = "FeatureStore.write_table"

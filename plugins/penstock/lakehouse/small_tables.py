@@ -11,6 +11,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from penstock.errors import ServiceError, TableError
+from penstock.lakehouse.attempts import attempts
 from penstock.lakehouse.records import CommitRecord
 from penstock.lakehouse.system_tables import SYSTEM_TABLES, SystemTable
 from penstock.spec.project import Column, ColumnType
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
 
 _PROPERTIES = {"delta.enableChangeDataFeed": "true", "delta.logRetentionDuration": "interval 3650 days"}
-_ATTEMPTS = 10
 
 
 def arrow_schema(columns: dict[str, ColumnType], required: list[str] | None = None) -> "pa.Schema":
@@ -134,7 +134,7 @@ def upsert(
     from deltalake.exceptions import CommitFailedError
 
     condition = " AND ".join(f"((s.`{key}` = t.`{key}`) OR (s.`{key}` IS NULL AND t.`{key}` IS NULL))" for key in keys)
-    for _ in range(_ATTEMPTS):
+    for _ in attempts(path):
         table = DeltaTable(path)
         try:
             (
@@ -145,7 +145,7 @@ def upsert(
         except CommitFailedError:
             continue
         return table.version()
-    raise ServiceError(f"{path}: other writers were faster {_ATTEMPTS} times in a row; run this again")
+    raise AssertionError  # attempts raises before it ends
 
 
 def append_once(

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from penstock.clock import now, parse_as_of, to_text
-from penstock.errors import ServiceError
+from penstock.lakehouse.attempts import attempts
 from penstock.lakehouse.records import CommitRecord, record
 from penstock.lakehouse.system_tables import SystemTable
 from penstock.monitoring.metric_rows import Kind, Measurement, MetricRow
@@ -20,7 +20,6 @@ from penstock.workspace import Workspace
 if TYPE_CHECKING:
     from deltalake import DeltaTable
 
-_TRIES = 10
 _KEYS = ("model_version", "window_end", "kind", "column", "metric")
 _END, _KIND = _KEYS.index("window_end"), _KEYS.index("kind")
 
@@ -145,7 +144,7 @@ def remove_stale(path: str, scope: Scope, rows: list[dict[str, Any]], commit: Co
     from deltalake import CommitProperties, DeltaTable
     from deltalake.exceptions import CommitFailedError
 
-    for _ in range(_TRIES):
+    for _ in attempts(path):
         if not DeltaTable.is_deltatable(path):
             return
         table = DeltaTable(path)
@@ -161,7 +160,6 @@ def remove_stale(path: str, scope: Scope, rows: list[dict[str, Any]], commit: Co
         except CommitFailedError:
             continue
         return
-    raise ServiceError(f"{path}: other writers were faster {_TRIES} times in a row; run this again")
 
 
 def _stale(table: "DeltaTable", scope: Scope, rows: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
