@@ -85,7 +85,7 @@ def test_a_table_of_something_else_is_left_alone(tmp_path: Path) -> None:
         ({"kind": "jdbc", "url": "jdbc:postgresql://ann:secret@x:y/z", "table": "x"}, SpecError, "is no address of"),
         (
             {"kind": "jdbc", "url": "jdbc:postgresql://ann:secret@localhost:1/x", "table": "late"},
-            ServiceError, r"the sink late at postgresql\+psycopg2://ann:\*\*\*@localhost:1/x: OperationalError",
+            ServiceError, r"the table late at postgresql\+psycopg2://ann:\*\*\*@localhost:1/x: OperationalError",
         ),
     ],
 )  # fmt: skip

@@ -113,10 +113,16 @@ def _write_database(place: Place, rows: "pa.Table", as_of: str) -> str:
             _replace_batch(connection, sink.table, rows, as_of)
     except sa.exc.SQLAlchemyError as error:
         where = engine.url.set(query={}).render_as_string(hide_password=True)
-        raise ServiceError(f"the sink {sink.table} at {where}: {type(error).__name__}") from error
+        raise ServiceError(f"{place}: the table {sink.table} at {where}: {_first_line(error)}") from error
     finally:
         engine.dispose()
     return sink.table
+
+
+def _first_line(error: "sa.exc.SQLAlchemyError") -> str:
+    """What the database says; not the details below it, which repeat a row's values."""
+    said = str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
+    return f"{type(error).__name__}: {said}"
 
 
 def _replace_batch(connection: "sa.Connection", table: str, rows: "pa.Table", as_of: str) -> None:
@@ -124,13 +130,18 @@ def _replace_batch(connection: "sa.Connection", table: str, rows: "pa.Table", as
     import pandas as pd
     import sqlalchemy as sa
 
-    if sa.inspect(connection).has_table(table):
-        stale = sa.Table(table, sa.MetaData(), autoload_with=connection)
-        if "as_of" not in stale.c:
+    moment = pd.Timestamp(as_of).tz_convert("UTC").to_pydatetime()
+    with_zone: set[str] = set()  # columns that a table made by somebody else declares so
+    schema, _, name = table.rpartition(".")
+    if sa.inspect(connection).has_table(name, schema or None):
+        there = sa.Table(name, sa.MetaData(), schema=schema or None, autoload_with=connection)
+        if "as_of" not in there.c:
             raise TableError(f"{table} has no column as_of, so it is no table of predictions: name another table")
-        moment = pd.Timestamp(as_of).tz_convert("UTC").tz_localize(None).to_pydatetime()
-        connection.execute(stale.delete().where(stale.c.as_of == moment))
+        with_zone = {column.name for column in there.c if getattr(column.type, "timezone", False)}
+        stale = moment if "as_of" in with_zone else moment.replace(tzinfo=None)
+        connection.execute(there.delete().where(there.c.as_of == stale))
     frame = rows.to_pandas()
-    for name in frame.select_dtypes("datetimetz"):
-        frame[name] = frame[name].dt.tz_localize(None)
-    frame.to_sql(table, connection, if_exists="append", index=False, chunksize=10_000)
+    for column in frame.select_dtypes("datetimetz"):
+        if column not in with_zone:
+            frame[column] = frame[column].dt.tz_convert("UTC").dt.tz_localize(None)
+    frame.to_sql(name, connection, schema=schema or None, if_exists="append", index=False, chunksize=10_000)

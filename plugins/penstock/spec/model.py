@@ -217,7 +217,9 @@ class Sink(Spec):
         description="for jdbc: jdbc:postgresql+psycopg2://user@host/db, say; a login belongs into a `${VAR}`. Drivers "
         "other than PostgreSQL's and SQLite's have to be installed",
     )
-    table: Text | None = Field(default=None, description="for jdbc: the table; it is made where it is missing")
+    table: Text | None = Field(
+        default=None, description="for jdbc: the table, or `schema.table`; the table is made where it is missing"
+    )
 
 
 class Inference(Spec):
