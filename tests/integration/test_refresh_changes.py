@@ -412,7 +412,11 @@ def test_a_killed_merge_is_repeated_and_a_merged_batch_is_not(shop: Shop) -> Non
     first = merge_batch(shop.workspace, batch)
     assert not Path(batch.batch.path).exists()
     assert merge_batch(shop.workspace, batch).version == first.version
-    assert len(shop.rows(history_name("store_daily"), KEYS)) == 2
+    shop.raw("orders").update(updates={"amount": "60.0"}, predicate="id = 4")
+    later = shop.refresh("store_daily", REACHED + timedelta(hours=1))
+    assert later.version > first.version
+    assert merge_batch(shop.workspace, batch).version == later.version  # the first once more, after another refresh
+    assert_equals_recomputation(shop)
 
 
 def test_a_backfill_of_a_table_that_was_never_filled_leaves_it_to_its_first_refresh(

@@ -13,7 +13,7 @@ from penstock.features.readmission import settle
 from penstock.features.refresh import feature_table
 from penstock.features.staging import CHANGE, PREVIOUS, Change, Mode, StagedBatch, remove_staging
 from penstock.lakehouse.addresses import Address
-from penstock.lakehouse.records import CommitRecord, latest_record
+from penstock.lakehouse.records import CommitRecord, all_records
 from penstock.lakehouse.session import read_version
 from penstock.lakehouse.small_tables import (
     create_if_missing,
@@ -152,7 +152,8 @@ def merge_batch(workspace: Workspace, checked: CheckedBatch) -> RefreshedTable:
     """Merges a checked batch by keys into its feature table, in one commit with the record of its inputs.
 
     The row versions that it replaces or removes go to `<table>_history` first. A repeat of a batch that was merged
-    changes nothing. Raises ServiceError where another refresh committed since this one was planned.
+    changes nothing, whatever was merged since. Raises ServiceError where another refresh committed since this one was
+    planned.
     """
     from deltalake import DeltaTable
 
@@ -160,8 +161,7 @@ def merge_batch(workspace: Workspace, checked: CheckedBatch) -> RefreshedTable:
     project = workspace.project(batch.project)
     spec = feature_table(project, batch.table)
     target = workspace.addresses.writable(f"{batch.project}.{batch.table}")
-    last = latest_record(target)
-    if last is None or last.batch != batch.id:
+    if all(found.batch != batch.id for found in all_records(DeltaTable(target))):
         commit = new_record(workspace, project, batch)
         _keep_previous(workspace, spec, batch, commit)
         commit_batch(target, spec, batch, commit)
