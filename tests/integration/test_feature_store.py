@@ -70,6 +70,9 @@ def test_what_is_read_is_what_was_written(store: FeatureStore) -> None:
     read = store.read_table("ratings").sort_values("park", ignore_index=True)
     pd.testing.assert_frame_equal(read, ratings(), check_dtype=False)
     assert "_known_at" not in read.columns
+    large = pd.Series([2**53 + 1, None], dtype="Int64")  # a float would round it
+    store.write_table("ratings", ratings(visits=large))
+    assert store.read_table("ratings").sort_values("park")["visits"].tolist() == large.tolist()
 
 
 def test_a_frame_of_spark_or_arrow_is_written_as_it_is(store: FeatureStore) -> None:

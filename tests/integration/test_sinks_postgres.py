@@ -61,7 +61,7 @@ def server() -> Iterator[PostgresServer]:
         found.stop()
 
 
-def write(server: PostgresServer, table: str, as_of: str, predictions: list[float], **more: list) -> str:
+def write(server: PostgresServer, table: str, as_of: str, predictions: list[float], **more: list | pa.Array) -> str:
     moment = datetime.fromisoformat(as_of).astimezone(UTC)
     times = pa.array([moment] * len(predictions), pa.timestamp("us", "UTC"))
     rows = pa.table({"prediction": predictions, "as_of": times, **more})
@@ -87,6 +87,12 @@ def test_a_batch_is_there_once_at_its_moment(server: PostgresServer, table: str,
     found = server.query(f"SELECT prediction, as_of::timestamptz FROM {table} ORDER BY prediction")
     times = [datetime.fromisoformat(as_of) for as_of in (AS_OF, AS_OF, LATER)]
     assert found == list(zip([0.1, 0.2, 0.4], times, strict=True))
+
+
+def test_large_numbers_among_nulls_are_not_rounded(server: PostgresServer) -> None:
+    write(server, "large", AS_OF, [0.1, 0.2], customer=pa.array([2**53 + 1, None]))
+    found = server.query("SELECT customer, pg_typeof(customer)::text FROM large ORDER BY prediction")
+    assert found == [(2**53 + 1, "bigint"), (None, "bigint")]
 
 
 def test_what_the_database_refuses_it_says_and_the_former_batch_stays(server: PostgresServer) -> None:

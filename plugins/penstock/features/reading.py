@@ -26,15 +26,17 @@ def read_frame(
 ) -> "pd.DataFrame":
     """A table as a pandas DataFrame: `version` of it, or what was available and known at as_of, or the newest.
 
+    A bigint column with nulls is pandas' Int64: floats would round it.
+
     Raises TableError for an unknown column or version, and for a table without rows in any version.
     """
-    from penstock.lakehouse.small_tables import read_arrow
+    from penstock.lakehouse.small_tables import exact_frame, read_arrow
 
     chosen = _columns(info, columns)
     path = check_version(info, version)
     if as_of is None:
-        return read_arrow(path, version=version, columns=chosen).to_pandas()
-    return _known_then(workspace, info, chosen, as_of).to_pandas()
+        return exact_frame(read_arrow(path, version=version, columns=chosen))
+    return exact_frame(_known_then(workspace, info, chosen, as_of))
 
 
 def read_spark(

@@ -130,6 +130,8 @@ def _replace_batch(connection: "sa.Connection", table: str, rows: "pa.Table", as
     import pandas as pd
     import sqlalchemy as sa
 
+    from penstock.lakehouse.small_tables import exact_frame
+
     moment = pd.Timestamp(as_of).tz_convert("UTC").to_pydatetime()
     with_zone: set[str] = set()  # columns that a table made by somebody else declares so
     schema, _, name = table.rpartition(".")
@@ -140,7 +142,7 @@ def _replace_batch(connection: "sa.Connection", table: str, rows: "pa.Table", as
         with_zone = {column.name for column in there.c if getattr(column.type, "timezone", False)}
         stale = moment if "as_of" in with_zone else moment.replace(tzinfo=None)
         connection.execute(there.delete().where(there.c.as_of == stale))
-    frame = rows.to_pandas()
+    frame = exact_frame(rows)
     for column in frame.select_dtypes("datetimetz"):
         if column not in with_zone:
             frame[column] = frame[column].dt.tz_convert("UTC").dt.tz_localize(None)
