@@ -2,9 +2,12 @@
 
 from datetime import timedelta
 
+import lightgbm
+import mlflow
 import numpy as np
 import pytest
 
+from penstock.features import FeatureStore
 from penstock.features.definition import definition_hash
 from penstock.gates import Outcome
 from penstock.inference.batch import score_batch
@@ -41,6 +44,24 @@ def train(plant: Plant, as_of) -> int:
     """The training pipeline up to the registered version, with the code that is deployed."""
     request = Request(project=plant.project, model=MODEL, as_of=as_of)
     return train_and_register(plant.workspace, request, Steps(lambda *_: None))
+
+
+def log_from_notebook(plant: Plant, **columns: object) -> int:
+    """A model that a person fits on rows of their own, and logs under the declared model's name; its version."""
+    store = FeatureStore(plant.project, plant.workspace)
+    data = plant.trained.data
+    rows = data["jobs"].merge(data["outcomes"][["machine", "job", "broke"]], on=["machine", "job"])
+    rows = rows[rows.start.between(SECOND - 50 * DAY, SECOND - 7 * DAY)].assign(**columns)
+    training_set = store.create_training_set(
+        rows.drop(columns="known_at"), [{"table": "machine_daily", "features": ["heat"]}], label="broke",
+        timestamp_key="start", exclude_columns=["machine", "job"], as_of=SECOND, name="by_hand",
+    )  # fmt: skip
+    features, label = training_set.features_and_label()
+    settings = {"objective": "binary", "verbosity": -1, "num_threads": 1}
+    booster = lightgbm.train(settings, lightgbm.Dataset(features, label), num_boost_round=15)
+    made = store.log_model(booster, training_set, MODEL, flavor="lightgbm", requirements=["lightgbm"])
+    mlflow.MlflowClient().update_model_version(made.name, str(made.version), description="Fitted by hand.")
+    return made.version
 
 
 def features_of(plant: Plant, version: int) -> set[str]:
@@ -87,6 +108,32 @@ def test_new_code_with_an_unchanged_model_then_a_new_model_with_unchanged_code(i
     assert figures["candidate"] != figures["reference"], "each with its own features"
     promote(*plant.about, new, "a test", "because", verdict.to_dict(), SECOND + 6 * DAY)
     assert scored(plant, SECOND + 7 * DAY)[0] == {new}
+
+
+def test_a_model_that_was_fitted_in_a_notebook_is_scored_about_the_declared_entity(in_production):
+    plant = in_production
+    plant.edit(lambda spec: spec["models"][MODEL]["promotion"].update(not_worse_by=0.5))
+    scored(plant, SECOND + DAY)
+    whole = plant.trained.data["jobs"].load.round().astype("int64")  # other types than the entity's table has
+    made = log_from_notebook(plant, load=whole)
+    compliance, comparison = plant.through_gates(made, SECOND)
+    assert compliance.passed, compliance.to_markdown()
+    assert "jobs.load (was bigint, is double)" in compliance.reason
+    assert comparison.passed, comparison.to_markdown()
+    assert scored(plant, SECOND + 2 * DAY)[0] == {made}
+
+
+def test_a_model_of_a_notebook_that_takes_what_the_declared_entity_lacks_or_what_is_personal_is_refused(plant):
+    def declare_personal(spec: dict) -> None:
+        columns = spec["sources"]["jobs"]["columns"]
+        columns["kind"] = {"type": "string", "personal": True}
+
+    plant.edit(declare_personal)
+    compliance = check_compliance(*plant.about, log_from_notebook(plant, mood=1.0), SECOND)
+    failed = {name for name, outcome in checks(compliance).items() if outcome == "fail"}
+    assert failed == {"features_declared", "features_in_lakehouse", "personal_data"}, compliance.to_markdown()
+    assert f"does not declare {plant.project}.jobs.mood, which it needs" in compliance.reason
+    assert f"{plant.project}.jobs.kind" in compliance.reason
 
 
 def test_a_model_that_needs_a_feature_which_the_deployed_code_does_not_have_is_refused_with_the_reason(in_production):

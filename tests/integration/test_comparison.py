@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import mlflow
 import pandas as pd
+import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
 
@@ -215,6 +216,36 @@ def test_production_that_cannot_be_asked_any_more_gives_way_to_the_heuristic_onl
     assert current_production(*plant.about) == lean
 
 
+def too_few_features(folder: Path) -> None:
+    """Its feature_spec.json names fewer features than the model was fitted on: LightGBM raises when it is asked."""
+    edit_feature_spec(folder, lambda spec: spec["features"].pop())
+
+
+def edit_feature_spec(folder: Path, change: Callable[[dict], object]) -> None:
+    file = folder / "extra_files" / "feature_spec.json"
+    spec = json.loads(file.read_text())
+    change(spec)
+    file.write_text(json.dumps(spec))
+
+
+def test_a_model_that_raises_while_it_predicts_is_a_verdict_on_either_side(plant, tmp_path):
+    broken, second = plant.add_tampered(too_few_features, tmp_path), plant.add("second")
+    verdict = compare_with_production(*plant.about, broken, SECOND)
+    assert checks(verdict) == {"reference": "pass", "candidate scores": "fail"}
+    assert "version 1: Booster failed on" in verdict.reason
+    assert "number of features" in verdict.reason
+    rows = plant.comparisons()
+    assert set(rows.reference) == {"heuristic"}, "there was no production to hold it against"
+    assert set(rows.verdict) == {"fail"}
+    assert rows.reason.str.contains("Booster failed on").all()
+    promote(*plant.about, broken, "a test", "because", {}, SECOND)
+    verdict = compare_with_production(*plant.about, second, SECOND)
+    assert checks(verdict)["production scores"] == "fail"
+    assert "version 1, cannot be asked any more: Booster failed on" in verdict.reason
+    row = plant.comparisons().query(f"candidate_version == {second} and reference == 'production'").iloc[0]
+    assert (row.verdict, row.production_version) == ("fail", broken)
+
+
 LIVE = '''
 from datetime import timedelta
 
@@ -372,23 +403,43 @@ def test_slices_are_compared_those_without_labels_or_rows_are_named_and_a_margin
     assert "shown to be worse than their margin: kind=new (worse by" in verdict.reason
 
 
-def test_a_slice_of_which_no_row_has_a_label_is_named(plant):
+def test_what_the_rule_asks_of_the_entity_is_read_and_slices_of_which_no_row_has_a_label_are_named(plant):
+    """`shift` is a column of the entity that no version was trained on; the jobs of shift 0 never get a label."""
     second = plant.add("second")
     promote(*plant.about, plant.add("first"), "a test", "because", {}, FIRST)
 
-    def declare(spec: dict) -> None:
-        spec["models"][MODEL].update(evaluation={"slices": ["kind"]})
-        spec["models"][MODEL]["entity"].update(table="old_jobs")
-        spec["sources"]["old_jobs"] = spec["sources"]["jobs"]
+    def declare(spec: dict, **slices: object) -> None:
+        model, jobs = spec["models"][MODEL], spec["sources"]["jobs"]
+        model.update(evaluation={"slices": ["kind", "shift", "machine"]})
+        model["entity"].update(table="old_jobs", features=["kind", "load", "shift"])
+        model["label"].update(expression="CASE WHEN job % 5 = 0 THEN NULL ELSE broke END")
+        model["promotion"].update(resampling="shift", slices={"minimum_rows": 50, **slices})
+        spec["sources"]["old_jobs"] = {**jobs, "columns": {**jobs["columns"], "shift": "bigint"}}
 
     plant.edit(declare)
     path = plant.workspace.addresses.writable(f"{plant.project}.old_jobs")
     jobs = read_arrow(plant.workspace.addresses.readable(f"{plant.project}.jobs"), filters=[("kind", "=", "old")])
-    write_deltalake(path, jobs)
+    write_deltalake(path, jobs.append_column("shift", pa.array([job % 5 for job in jobs["job"].to_pylist()])))
     verdict = compare_with_production(*plant.about, second, SECOND)
-    assert "kind=new (no labelled rows)" in check(verdict, "slices").detail
+    assert check(verdict, "not worse than production").evidence["unit"] == "shift"
+    assert check(verdict, "not worse than production").evidence["units"] == 4
+    named = check(verdict, "slices").evidence["not_compared"]
+    assert {name: named.get(name) for name in ("kind=new", "shift=0")} == dict.fromkeys(
+        ("kind=new", "shift=0"), "no labelled rows"
+    )
     row = plant.comparisons().query("slice == 'kind=new'").iloc[0]
     assert (row.verdict, row.reason, row.rows) == ("info", "not compared: no labelled rows", 0)
+    assert {"shift=1", "machine=a"} < set(plant.comparisons().slice)
+
+    margins = {"shift=0": 0.1, "shift=night": 0.1}
+    plant.edit(lambda spec: declare(spec, margins=margins, blocks="not_shown_safe"))
+    verdict = compare_with_production(*plant.about, second, SECOND)
+    assert checks(verdict)["slices"] == "fail"
+    assert (
+        "not shown to be within their margin: shift=0 (no labelled rows), shift=night (no such slice of these rows)"
+    ) in verdict.reason
+    row = plant.comparisons().query("slice == 'shift=0'").iloc[0]
+    assert (row.verdict, row.required_better_by) == ("fail", -0.1)
 
 
 def test_picture_and_text_are_stored_with_the_candidates_run_and_shown_in_the_request(plant):

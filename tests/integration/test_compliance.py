@@ -113,10 +113,17 @@ _NO_SPEC = {"signature", *_FEATURES, "feature_definitions", "loads"}
             lambda f: (f / "extra_files" / "feature_spec.json").unlink(), _NO_SPEC,
             "was not trained by Penstock",
         ),
+        (
+            lambda f: _edit_features(f, lambda spec: spec.pop("trained_until")), _NO_SPEC,
+            "feature_spec.json cannot be used (ValueError: trained_until: Field required): train it again",
+        ),
         (_needs_another("dreams"), _FEATURES, "does not declare PROJECT.dreams.heat"),
         (_needs_weight, {"signature", "scores"} | _FEATURES, "PROJECT.jobs.weight"),
     ],
-    ids=["no signature", "broken", "no model file", "no MLmodel", "no feature_spec", "unknown table", "unknown column"],
+    ids=[
+        "no signature", "broken", "no model file", "no MLmodel", "no feature_spec", "half a feature_spec",
+        "unknown table", "unknown column",
+    ],
 )  # fmt: skip
 def test_a_version_with_a_fault_is_archived_with_the_reason(plant, tmp_path, tamper, faults, reason):
     version = plant.add_tampered(tamper, tmp_path)

@@ -260,7 +260,8 @@ def register_reading_capacity(store: FeatureStore, name: str) -> None:
     columns = FeatureColumns((Feature("capacity", ColumnType.DOUBLE, "entity"),))
     entity = {"table": "slots", "keys": ["park", "turbine", "starts_at"], "prediction_time": "starts_at",
               "features": ["capacity"]}  # fmt: skip
-    spec = {"project": PROJECT, "task": "regression", "entity": entity, "lookups": [], "features": columns.to_list()}
+    spec = {"project": PROJECT, "task": "regression", "entity": entity, "lookups": [], "features": columns.to_list(),
+            "trained_until": "2024-01-12T00:00:00Z"}  # fmt: skip
     training = Training(function="test.model", metric="rmse", flavor="sklearn", requirements=["scikit-learn"])
     mlflow = store.mlflow()
     mlflow.set_experiment(f"{PROJECT}.{MODEL}")

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import yaml
 
+from penstock.errors import ServiceError
 from penstock.features.training_set import TrainingSet, build_training_set
 from penstock.inference.batch import score_batch
 from penstock.registry.stages import current_production
@@ -196,6 +197,9 @@ def test_a_spark_model_answers_each_row_in_its_place(parks: Workspace) -> None:
     np.testing.assert_array_equal(one_way, other_way[::-1])
     np.testing.assert_allclose(one_way, frame["prediction"], rtol=1e-12)
     assert len(np.unique(one_way)) > 10
+    scorer.native_model._open["model"].side.session.client.release_session()  # as a restarted server has
+    with pytest.raises(ServiceError, match=r"Spark at .* went away"):
+        scorer.predict(frame)
 
 
 def _example(folder: Path):

@@ -126,14 +126,38 @@ def test_of_many_slices_one_that_looks_worse_by_chance_blocks_nothing():
 
 def test_the_check_of_slices_names_what_blocks_and_what_was_not_compared():
     rule = SliceRule(margin=0.1)
-    check = check_slices(rule, 0.05, {"a=1": found(-1.0), "a=2": found(0.0)}, {"a=3": "no labelled rows"})
+    check = check_slices(rule, 0.05, {"a=1": found(-1.0), "a=2": found(0.0)}, {"a=3": "no labelled rows"}, {})
     assert check is not None
     assert check.outcome is Outcome.FAIL
     assert check.detail == (
         "shown to be worse than their margin: a=1 (worse by 1, allowed 0.1); 1 not compared: a=3 (no labelled rows)"
     )
-    assert check_slices(rule, 0.05, {}, {}) is None
-    assert check_slices(rule, 0.05, {"a=2": found(0.0)}, {}).detail == "none of 1 slices blocks"
+    assert check_slices(rule, 0.05, {}, {}, {}) is None
+    assert check_slices(rule, 0.05, {"a=2": found(0.0)}, {}, {}).detail == "none of 1 slices blocks"
+
+
+def test_where_safety_must_be_shown_a_slice_of_which_nothing_was_shown_blocks():
+    small, unknown = (
+        {"a=1": "50 rows, at least 200 are wanted", "a=2": "no labelled rows"},
+        {"b=1": "all 300 labels are 1"},
+    )
+
+    def outcome(**rule: object) -> str:
+        check = check_slices(SliceRule.model_validate(rule), 0.05, {"a=3": found(0.0)}, small, unknown)
+        assert check is not None
+        return f"{check.outcome}: {check.detail}"
+
+    own = outcome(margins={"a=1": 0.0}, blocks="not_shown_safe")
+    assert own.startswith(
+        "fail: not compared, so not shown to be within their margin: a=1 (50 rows, at least 200 are wanted). Compare"
+    )
+    assert own.endswith("; 2 not compared: a=2 (no labelled rows), b=1 (all 300 labels are 1)")
+    assert "margin: b=1 (all 300" in outcome(margin=1.0, blocks="not_shown_safe")  # of the small ones it asks nothing
+    assert "margin: b=1 (all 300 labels are 1), a=2 (no" in outcome(
+        margin=1.0, margins={"a=2": 0.1}, blocks="not_shown_safe"
+    )
+    for harmless in ({"margin": 1.0, "margins": {"a=1": 0.1}}, {"blocks": "not_shown_safe"}):
+        assert outcome(**harmless).startswith("pass: none of 1 slices blocks; 3 not compared: a=1 (50 rows")
 
 
 def test_too_few_rows_fail_with_the_setting_to_change_and_what_to_do():

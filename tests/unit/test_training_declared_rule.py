@@ -74,6 +74,11 @@ def test_each_demand_has_a_line(declared, promotion, lines):
             "shown to be within what it may be worse by on the slices of `origin`, `carrier`: 0.01 on `origin=JFK`, "
             "others only warn",
         ),
+        (
+            "{margin: 0.05, minimum_rows: 1000, blocks: not_shown_safe}",
+            "shown to be within what it may be worse by on the slices of `origin`, `carrier`: 0.05 on each "
+            "(not asked of slices with fewer than 1,000 labelled rows)",
+        ),
     ],
 )
 def test_slices_have_their_margins(declared, slices, line):

@@ -5,7 +5,7 @@ Raw tables are appended to: a corrected row lands beside the one that it correct
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from penstock.features.inputs import InputTable, sql_moment
 from penstock.features.point_in_time import PREDICTION_TIME
@@ -23,6 +23,7 @@ ENTITY_VERSIONS = "__entity_versions"
 LABEL_VERSIONS = "__label_versions"
 _NESTED = ("array", "map", "struct", "variant")  # not all of them can be hashed
 _NUMBER = "__number"
+_VALUE = "__value"
 
 
 def entity_rows(
@@ -31,16 +32,29 @@ def entity_rows(
     """Entity rows with prediction time in (after, as_of] that were known at as_of, with `prediction_time`.
 
     Each entity (keys and prediction time) is there once, with the number of its rows as `__entity_versions`.
+    Raises TableError where the table lacks a column that the entity names.
     """
     from pyspark.sql.connect import functions as F
 
     table = inputs[entity.table]
+    table.require([*entity.keys, entity.prediction_time, *entity.features])
     time = quote(entity.prediction_time)
     frame = table.read(spark, as_of).where(f"{time} <= {sql_moment(as_of)}")
     if after is not None:
         frame = frame.where(f"{time} > {sql_moment(after)}")
     keys = list(dict.fromkeys([*entity.keys, entity.prediction_time]))
     return newest(frame, keys, table.available_at, ENTITY_VERSIONS).withColumn(PREDICTION_TIME, F.col(time))
+
+
+def frequent_values(rows: "DataFrame", columns: Sequence[str], most: int) -> dict[str, list[Any]]:
+    """By column, at most so many of its values (a null is one), the most frequent ones first."""
+    from pyspark.sql.connect import functions as F
+
+    found = {}
+    for name in columns:
+        counts = rows.groupBy(F.col(quote(name)).alias(_VALUE)).count().orderBy(F.desc("count"), _VALUE).limit(most)
+        found[name] = [row[_VALUE] for row in counts.collect()]
+    return found
 
 
 def known_labels(

@@ -1,6 +1,6 @@
 """The tables that a transformation, a training set or a score reads: at a version, up to as_of."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -87,6 +87,15 @@ class InputTable:
             return 0
         actions, name = pa.table(self.opened.get_add_actions(flatten=True)), f"null_count.{column}"
         return int(compute.sum(actions[name]).as_py() or 0) if name in actions.column_names else 0
+
+    def require(self, wanted: Iterable[str]) -> None:
+        """Raises TableError where the table lacks one of these columns."""
+        columns = [field.name for field in self.opened.schema().fields]
+        missing = [name for name in dict.fromkeys(wanted) if name not in columns]
+        if missing:
+            raise TableError(
+                f"{self.address}@{self.version} has no column(s) {', '.join(missing)}; it has: {', '.join(columns)}"
+            )
 
     def has_change_feed(self) -> bool:
         """Whether the table's commits say which rows they changed."""

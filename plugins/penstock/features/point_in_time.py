@@ -120,7 +120,7 @@ class _FeatureSide:
 
         table = tables[lookup.table]
         time, keys = table.available_at, list(lookup.keys)
-        _require(table, [*keys, time, *lookup.features])
+        table.require([*keys, time, *lookup.features])
         rows = table.read(spark, as_of)
         types = {field.name: field.dataType for field in rows.schema.fields}
         _require_types(kinds, types, number, lookup, table)
@@ -195,17 +195,6 @@ def _limited(spans: "DataFrame", max_age: timedelta | None, time: str) -> "DataF
     micros = max_age // timedelta(microseconds=1) + 1
     expiry = F.timestamp_micros(F.unix_micros(F.col(quote(time))) + F.lit(micros))
     return spans.withColumn(UNTIL, F.least(F.col(UNTIL), expiry)).where(f"{FROM} < {UNTIL}")
-
-
-def _require(table: InputTable, wanted: list[str]) -> None:
-    from deltalake import DeltaTable
-
-    columns = [field.name for field in DeltaTable(table.path, version=table.version).schema().fields]
-    missing = [name for name in wanted if name not in columns]
-    if missing:
-        raise TableError(
-            f"{table.address}@{table.version} has no column(s) {', '.join(missing)}; it has: {', '.join(columns)}"
-        )
 
 
 def _require_types(

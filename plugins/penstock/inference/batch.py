@@ -46,12 +46,13 @@ def score_batch(workspace: Workspace, project_name: str, model_name: str, as_of:
     Not beyond what the entity table has reached: rows that it lacks would never be scored. A task's later try answers
     with the batch that an earlier one has appended.
     An alias that a hand moved is adopted or reverted first. The first window starts at the as_of of the first
-    promotion. Features are those of the version's own feature_spec.
+    promotion. Features are those of the version's own feature_spec; of a version that was fitted on rows that a person
+    gave, those of the entity are read from the declared entity's table.
     Raises NothingToDo without a production version, without new rows, or where as_of was reached.
     """
     from penstock.lakehouse.small_tables import append_once, fill_missing, to_arrow, version
     from penstock.registry.production import settled_production
-    from penstock.training.feature_spec import trained_as_known
+    from penstock.training.feature_spec import spec_as_asked, trained_as_known
     from penstock.training.scoring import load_scorer
 
     project = workspace.project(project_name)
@@ -67,7 +68,7 @@ def score_batch(workspace: Workspace, project_name: str, model_name: str, as_of:
         return _standing(workspace, project_name, model_name, path, last)
     after = _scored_until(workspace, project_name, model_name, last, as_of)
     scorer = load_scorer(workspace, f"{project_name}.{model_name}", production)
-    spec = scorer.feature_spec
+    spec = spec_as_asked(scorer.feature_spec, model.entity)
     lookups = [Lookup.model_validate(item) for item in spec["lookups"]]
     computed = {name: OnDemand.model_validate(item) for name, item in spec.get("on_demand", {}).items()}
     frame, inputs = _entities(
@@ -78,7 +79,8 @@ def score_batch(workspace: Workspace, project_name: str, model_name: str, as_of:
         raise NothingToDo(f"{table}: no entity row has its prediction time in ({to_text(after)}, {to_text(as_of)}]")
     frame[PREDICTION] = scorer.predict(frame)
     frame = frame.assign(model_version=production, as_of=as_of, scored_at=now(), run=workspace.lineage.run)
-    columns = _columns(workspace, project_name, model, spec)
+    given = scorer.feature_spec["entity"].get("table") is None
+    columns = _columns(workspace, project_name, model, spec, given=given)
     _create(path, columns, model, project.spec.owner)
     rows = to_arrow(frame, {name: column.type for name, column in columns.items()}, table)
     commit = record(
@@ -180,10 +182,15 @@ def _entities(
     return frame, {table.address: table.version for table in inputs.values()}
 
 
-def _columns(workspace: Workspace, project: str, model: Model, spec: dict) -> dict[str, Column]:
-    """The predictions' columns: keys, prediction_time, features, kept columns, prediction, and who made it."""
+def _columns(workspace: Workspace, project: str, model: Model, spec: dict, *, given: bool) -> dict[str, Column]:
+    """The predictions' columns: keys, prediction_time, features, kept columns, prediction, and who made it.
+
+    given: the version was fitted on rows that a person gave, whose types may be others than the entity's.
+    """
     entity = _table_columns(workspace, project, model.entity.table)
     features = {item["name"]: Column(type=ColumnType(item["type"])) for item in spec["features"]}
+    if given:
+        features |= {name: entity[name] for name in spec["entity"]["features"] if name in entity}
     chosen = {name: entity[name] for name in [*model.entity.keys, *model.inference.keep]}
     return {
         **{name: chosen[name] for name in model.entity.keys},

@@ -50,7 +50,17 @@ def connect(url: str, token: str | None, task: str, try_number: int = 1) -> Iter
         interrupt(url, token, task, earlier)
     session = _open_next(url, token, task, try_number)
     try:
-        yield session
+        with spark_outages(url):
+            yield session
+    finally:
+        _stop(session)
+
+
+@contextmanager
+def spark_outages(url: str) -> Iterator[None]:
+    """Within, a Spark that goes away is a ServiceError; what else it says stays as it is."""
+    try:
+        yield
     except Exception as error:
         if _is_outage(error):
             raise ServiceError(
@@ -58,8 +68,6 @@ def connect(url: str, token: str | None, task: str, try_number: int = 1) -> Iter
                 "(penstock status): nothing is half-written"
             ) from error
         raise
-    finally:
-        _stop(session)
 
 
 def interrupt(url: str, token: str | None, task: str, try_number: int) -> None:

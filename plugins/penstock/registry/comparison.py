@@ -55,6 +55,7 @@ def compare_with_production(
         answers = {name: method_of(project, name)(contest) for name in contest.model.promotion.methods}
     except ScoringError as error:
         failed = Check("candidate scores", Outcome.FAIL, f"version {version}: {error}")
+        write_comparison(contest, dict.fromkeys(contest.model.promotion.methods, failed))
         return Verdict(GATE, subject, (reference, failed))
     rows = write_comparison(contest, answers)
     verdict = Verdict(GATE, subject, (reference, *_checks(answers)))

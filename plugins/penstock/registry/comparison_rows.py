@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from penstock.clock import now
+from penstock.gates import Check
 from penstock.lakehouse.records import record
 from penstock.lakehouse.small_tables import as_utc, read, write_system_rows
 from penstock.lakehouse.system_tables import SystemTable
@@ -67,8 +68,11 @@ def compared_metrics(workspace: Workspace, project: str, model: str, version: in
     return {str(row.metric): float(row.candidate_value) for row in newest.itertuples()}
 
 
-def write_comparison(contest: "Contest", answers: "Mapping[str, Finding | Pending]") -> list[dict[str, Any]]:
-    """Writes a comparison's rows, by their keys: a repeat changes only wall-clock columns. Answers the rows."""
+def write_comparison(contest: "Contest", answers: "Mapping[str, Finding | Pending | Check]") -> list[dict[str, Any]]:
+    """Writes a comparison's rows, by their keys: a repeat changes only wall-clock columns. Answers the rows.
+
+    answers: by method; a check where the candidate could not be asked.
+    """
     rows = [row for method, answer in answers.items() for row in _rows(contest, method, answer)]
     common: dict[str, Any] = {
         "model": contest.model_name, "candidate_version": contest.candidate, "production_version": contest.production,
@@ -85,11 +89,15 @@ def write_comparison(contest: "Contest", answers: "Mapping[str, Finding | Pendin
     return whole
 
 
-def _rows(contest: "Contest", method: str, answer: "Finding | Pending") -> Iterator[dict[str, Any]]:
+def _rows(contest: "Contest", method: str, answer: "Finding | Pending | Check") -> Iterator[dict[str, Any]]:
     if not isinstance(answer, Finding):
+        verdict, reason = (
+            (PENDING, answer.sentence) if isinstance(answer, Pending) else (str(answer.outcome), answer.detail)
+        )
+        by_heuristic = method == "heuristic" or contest.production is None
         yield {
-            "method": method, "reference": "production", "metric": contest.model.promotion.metric, "slice": ALL_ROWS,
-            "verdict": PENDING, "reason": answer.sentence,
+            "method": method, "reference": "heuristic" if by_heuristic else "production",
+            "metric": contest.model.promotion.metric, "slice": ALL_ROWS, "verdict": verdict, "reason": reason,
         }  # fmt: skip
         return
     for row in answer.measured:

@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from penstock.clock import parse_as_of, to_text
 from penstock.errors import ServiceError, SpecError, TableError
@@ -17,7 +17,7 @@ from penstock.training.feature_spec import FILE_NAME as FEATURE_SPEC
 from penstock.training.feature_spec import trained_as_known
 from penstock.training.heuristic import heuristic_predictions
 from penstock.training.scoring import Scorer
-from penstock.training.slices import MOST_VALUES, slice_rows
+from penstock.training.slices import MOST_VALUES, is_cut, slice_rows, value_slice
 from penstock.training.trained_model import FILE_NAME
 from penstock.training.units import Units, units_of
 from penstock.workspace import Workspace
@@ -108,16 +108,38 @@ class Contest:
         return {found.name: found.mask for found in slice_rows(self.rows.frame, columns)}
 
     @property
-    def slices_left_out(self) -> dict[str, str]:
-        """Slices that cannot be formed here, with the reason: no row has a label, or the candidate lacks the column."""
-        declared, frame = self.model.evaluation.slices, self.rows.frame
-        found = {name: "no column of the candidate's rows" for name in declared if name not in frame.columns}
-        for feature in self._candidate.columns.features if declared else ():
-            if feature.name in declared and feature.name in frame.columns:
-                known = {f"{feature.name}={value}" for value in feature.categories or []}
-                if len(known) <= MOST_VALUES:
-                    found |= dict.fromkeys(sorted(known - set(self.slices)), "no labelled rows")
-        return found
+    def slice_columns_left_out(self) -> list[str]:
+        """The columns of evaluation.slices that the candidate's rows do not have."""
+        return [name for name in self.model.evaluation.slices if name not in self.rows.frame.columns]
+
+    @property
+    def slices_without_labels(self) -> list[str]:
+        """Slices of which no row has a label, as far as their values are known: from rows of the entity without one,
+        or from training.
+        """
+        frame = self.rows.frame
+        expected = self._values_of_entity()
+        for feature in self._candidate.columns.features:
+            known = feature.categories or ()
+            if feature.name in self.model.evaluation.slices and 0 < len(known) <= MOST_VALUES:
+                expected.setdefault(feature.name, []).extend(known)
+        names = {value_slice(name, value) for name, values in expected.items() for value in values}
+        return sorted(names - {value_slice(name, value) for name in expected for value in frame[name].unique()})
+
+    def _values_of_entity(self) -> dict[str, list[Any]]:
+        """By column of the entity that is sliced by value, the most frequent ones of all rows, labelled or not."""
+        from penstock.features.entities import entity_rows, frequent_values
+        from penstock.features.inputs import open_input
+
+        entity, frame = self.model.entity, self.rows.frame
+        own = [name for name in self.model.evaluation.slices if name in (*entity.keys, *entity.features)]
+        asked = [name for name in own if not is_cut(frame[name]) and frame[name].dtype.kind != "M"]  # no timestamps
+        if not asked or frame.empty:
+            return {}
+        inputs = {entity.table: open_input(self.workspace, self.project.name, entity.table)}
+        with self.workspace.spark() as spark:
+            rows = entity_rows(spark, entity, inputs, self.as_of, self.rows.after)
+            return frequent_values(rows, asked, MOST_VALUES)
 
     @cached_property
     def heuristic(self) -> "np.ndarray":
@@ -150,14 +172,15 @@ class Contest:
             return None, str(error)
 
     def _read(self, scorer: Scorer, after: datetime) -> "tuple[pd.DataFrame, dict[str, int]]":
-        """Labelled rows with the features of a version's own feature_spec."""
+        """Labelled rows with the features of a version's own feature_spec, and what the rule asks of the entity."""
         from penstock.features.training_set import labelled_rows
 
-        spec = scorer.feature_spec
+        spec, asked = scorer.feature_spec, [self.model.promotion.resampling, *self.model.evaluation.slices]
+        of_rule = [name for name in self.model.entity.features if name in asked]
         found = labelled_rows(
             self.workspace, self.project.name, self.model_name, self.as_of, after,
             lookups=[Lookup.model_validate(item) for item in spec["lookups"]],
-            entity_features=spec["entity"]["features"],
+            entity_features=list(dict.fromkeys([*spec["entity"]["features"], *of_rule])),
             on_demand_features={name: OnDemand.model_validate(x) for name, x in spec.get("on_demand", {}).items()},
             as_known=trained_as_known(spec),
         )  # fmt: skip

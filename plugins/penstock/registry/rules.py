@@ -94,13 +94,16 @@ def check_power(rule: Promotion, demand: Demand, difference: Difference, rows: i
 
 
 def check_slices(
-    rule: SliceRule, alpha: float, slices: Mapping[str, Difference], not_compared: Mapping[str, str]
-) -> Check | None:
+    rule: SliceRule, alpha: float, slices: Mapping[str, Difference], small: Mapping[str, str],
+    unknown: Mapping[str, str],
+) -> Check | None:  # fmt: skip
     """The slices of a comparison with production: by how much each may be worse. None where there are none.
 
+    small, unknown: those that were not compared, with the reason: too few labelled rows, or whatever else.
     Of many slices some look worse by chance. S. Holm's step-down procedure (Scandinavian Journal of Statistics 6,
     1979) keeps the chance that any harmless one blocks at alpha, however they depend on each other.
     """
+    not_compared = {**small, **unknown}
     if not slices and not not_compared:
         return None
     verdicts = judge_slices(rule, alpha, slices)
@@ -111,18 +114,24 @@ def check_slices(
                    for name, found in slices.items()},
         "not_compared": dict(not_compared),
     }  # fmt: skip
-    outcome = Outcome.FAIL if blocked else Outcome.WARN if warned else Outcome.PASS
+    open_ones = unshown(rule, small, unknown)
+    outcome = Outcome.FAIL if blocked or open_ones else Outcome.WARN if warned else Outcome.PASS
     parts = []
     if blocked:
         how = "shown to be worse than" if rule.blocks == "shown_worse" else "not shown to be within"
         parts.append(f"{how} their margin: {_slices(blocked, slices, rule)}")
     if warned:
         parts.append(f"worse (a warning, no margin is declared): {_slices(warned, slices, rule)}")
-    if not blocked and not warned:
+    if open_ones:
+        parts.append(
+            f"not compared, so not shown to be within their margin: {_reasons(open_ones, not_compared)}. Compare again "
+            "once more of their labels are known, or declare another margin or blocks: shown_worse (promotion.slices)"
+        )
+    if not parts:
         parts.append(f"none of {len(slices)} slices blocks")
-    if not_compared:
-        named = ", ".join(f"{name} ({why})" for name, why in list(not_compared.items())[:5])
-        parts.append(f"{len(not_compared)} not compared: {named}{' …' if len(not_compared) > 5 else ''}")
+    others = [name for name in not_compared if name not in open_ones]
+    if others:
+        parts.append(f"{len(others)} not compared: {_reasons(others, not_compared)}")
     return Check("slices", outcome, "; ".join(parts), evidence)
 
 
@@ -141,6 +150,16 @@ def judge_slices(rule: SliceRule, alpha: float, slices: Mapping[str, Difference]
         name: Outcome.PASS if name not in harmed else Outcome.WARN if rule.margin_of(name) is None else Outcome.FAIL
         for name in slices
     }
+
+
+def unshown(rule: SliceRule, small: Mapping[str, str], unknown: Mapping[str, str]) -> list[str]:
+    """The slices that block because they were not compared; none where a slice blocks by evidence of harm only.
+
+    The margin that all slices have is not asked of those with too few labelled rows; one of their own is.
+    """
+    if rule.blocks != "not_shown_safe":
+        return []
+    return [name for name in unknown if rule.margin_of(name) is not None] + [n for n in small if n in rule.margins]
 
 
 def _harmed(rule: SliceRule, alpha: float, slices: Mapping[str, Difference]) -> set[str]:
@@ -205,6 +224,10 @@ def figures_of(difference: Difference, alpha: float) -> dict[str, Any]:
 def confidence(alpha: float) -> str:
     """How sure the two-sided interval is whose ends err with alpha each: 90 % for 0.05."""
     return f"{100 * (1 - 2 * alpha):g} %"
+
+
+def _reasons(names: Sequence[str], why: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} ({why[name]})" for name in names[:5]) + (" …" if len(names) > 5 else "")
 
 
 def _signed(better_by: float) -> str:

@@ -33,7 +33,8 @@ class SliceRule(Spec):
 
     A slice blocks where it is shown to be worse by more than its margin. Of many slices some look worse by
     chance: Holm's correction keeps the chance of blocking by any of them at `alpha`. With `blocks:
-    not_shown_safe` each slice must be shown to be no worse than its margin, which small slices seldom can.
+    not_shown_safe` each slice must be shown to be no worse than its margin, which small slices seldom can: one with
+    a margin of its own blocks where it was not compared, too; `margin` is asked of those with `minimum_rows` only.
     """
 
     margin: float | None = Field(
@@ -43,10 +44,13 @@ class SliceRule(Spec):
     margins: dict[str, Annotated[float, Field(ge=0)]] = Field(
         default_factory=dict, description="margins of single slices, by name"
     )
-    minimum_rows: int = Field(default=200, ge=2, description="a slice with fewer rows is reported as not compared")
+    minimum_rows: int = Field(
+        default=200, ge=2, description="a slice with fewer labelled rows is named as not compared"
+    )
     blocks: Literal["shown_worse", "not_shown_safe"] = Field(
         default="shown_worse",
-        description="whether a slice blocks by evidence of harm, or by lack of evidence of safety",
+        description="whether a slice blocks by evidence of harm, or by lack of evidence of safety (one that is named "
+        "in `margins` also where it was not compared)",
     )
 
     def margin_of(self, name: str) -> float | None:

@@ -54,13 +54,21 @@ def _slices(rule: Promotion, declared: Sequence[str]) -> Iterator[str]:
         yield f"compared on the slices of {columns}, too, which only warn (no margin is declared)"
         return
     within = "shown to be within" if asked.blocks == "not_shown_safe" else "not shown to be beyond"
-    yield f"{within} what it may be worse by on the slices of {columns}: {_margins(asked)}"
+    yield f"{within} what it may be worse by on the slices of {columns}: {_margins(asked)}{_small(asked)}"
 
 
 def _margins(asked: SliceRule) -> str:
     single = [f"{margin:g} on {code(name)}" for name, margin in asked.margins.items()]
     others = "others only warn" if asked.margin is None else f"{asked.margin:g} on {'others' if single else 'each'}"
     return ", ".join([*single, others])
+
+
+def _small(asked: SliceRule) -> str:
+    """Of which slices nothing need be shown."""
+    if asked.blocks != "not_shown_safe" or asked.margin is None:
+        return ""
+    others = " others" if asked.margins else ""
+    return f" (not asked of{others or ' slices'} with fewer than {asked.minimum_rows:,} labelled rows)"
 
 
 def _heuristic(rule: Promotion) -> Iterator[str]:

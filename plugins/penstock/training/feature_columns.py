@@ -108,13 +108,19 @@ def fit_columns(workspace: Workspace, project: str, model: Model, training: "pd.
     return FeatureColumns(tuple(features))
 
 
-def columns_of_frame(frame: "pd.DataFrame", sources: Mapping[str, str]) -> FeatureColumns:
-    """The columns `sources` (name -> where it comes from) of a frame as features, with the types that they hold.
+def columns_of_frame(
+    frame: "pd.DataFrame", sources: Mapping[str, str], declared: Mapping[str, ColumnType]
+) -> FeatureColumns:
+    """The columns `sources` (name -> where it comes from) of a frame as features, with the types that are declared, or
+    else those that they hold.
 
     Raises TrainingError for a date or timestamp.
     """
     return FeatureColumns(
-        tuple(_feature(name, source, _type_of(frame[name]), frame[name]) for name, source in sources.items())
+        tuple(
+            _feature(name, source, declared.get(name) or _type_of(frame[name]), frame[name])
+            for name, source in sources.items()
+        )
     )
 
 

@@ -15,10 +15,11 @@ from penstock.errors import TableError
 from penstock.features.entities import LABEL_KNOWN_AT
 from penstock.features.training_records import require_training_set
 from penstock.features.training_set import TrainingSet, read_training_set, require_rows
+from penstock.lakehouse.addresses import Address
 from penstock.lakehouse.git import code_state
 from penstock.lakehouse.session import read_version
 from penstock.spec.faults import suggestion
-from penstock.spec.project import Lookup, OnDemand, Task, Training
+from penstock.spec.project import ColumnType, Lookup, OnDemand, Task, Training
 from penstock.training.errors import TrainingError
 from penstock.training.feature_columns import ENTITY, ON_DEMAND, FeatureColumns, columns_of_frame
 from penstock.training.feature_spec import spec_values
@@ -78,7 +79,16 @@ class GivenTrainingSet:
         made = looked_up | {name: f"{ON_DEMAND}: {spec.function}" for name, spec in self.on_demand.items()}
         apart = {*self.keys, self.record.timestamp_key, self.record.label}
         sources = {name: made.get(name, ENTITY) for name in self._frame.columns if name not in apart}
-        return columns_of_frame(self._frame, sources)
+        return columns_of_frame(self._frame, sources, self._declared_types())
+
+    def _declared_types(self) -> dict[str, ColumnType]:
+        """Of the looked-up features that a project declares, and of those on demand: nulls turn integers to floats."""
+        found = {name: spec.type for name, spec in self.on_demand.items()}
+        for lookup in self.lookups:
+            table = self.workspace.declared_table(Address.parse(lookup.table, self.project))
+            declared = table.columns if table else {}
+            found |= {lookup.output_name(name): declared[name].type for name in lookup.features if name in declared}
+        return found
 
     @cached_property
     def _frame(self) -> "pd.DataFrame":

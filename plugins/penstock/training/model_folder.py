@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from penstock.training.feature_columns import FeatureColumns
-from penstock.training.feature_spec import PATH_IN_MODEL
+from penstock.training.feature_spec import PATH_IN_MODEL, check_feature_spec
 
 _LARGEST_TEXT = 5_000_000
 _PYFUNC = "python_function"
@@ -78,11 +78,11 @@ class ModelFiles:
         text = self._text(PATH_IN_MODEL, "it was not trained by Penstock: log it with the feature store's log_model")
         try:
             found: dict[str, Any] = json.loads(text)
+            check_feature_spec(found)
             FeatureColumns.from_list(found["features"])
-            found["entity"]["keys"], found["task"]
         except (ValueError, KeyError, TypeError) as error:
             raise Unusable(
-                f"its {PATH_IN_MODEL} cannot be used ({type(error).__name__}: {str(error)[:200]}): train it again"
+                f"its {PATH_IN_MODEL} cannot be used ({type(error).__name__}: {str(error)[:300]}): train it again"
             ) from error
         return found
 

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from penstock.errors import PenstockError
 from penstock.spec.project import Task
 from penstock.training.errors import ScoringError
 from penstock.training.torch_models import ask_module, is_module
@@ -17,13 +18,21 @@ def predict(model: Any, features: "pd.DataFrame", task: Task) -> "np.ndarray":
     model: anything with `predict_proba` (the column of class 1 is taken) or `predict` (LightGBM's Booster,
     scikit-learn's, Keras' and Spark ML's models), XGBoost's Booster, or a PyTorch module, which gets the matrix of
     features. features: n prepared rows.
-    Raises ScoringError where the model has neither, or answers with another number of values.
+    Raises ScoringError where the model has neither, fails on these rows, or answers with another number of values;
+    ServiceError where Spark, in which it is asked, goes away.
     """
     import numpy as np
 
     if not len(features):
         return np.empty(0, dtype="float64")
-    answer = np.asarray(_ask(model, features, task), dtype="float64")
+    try:
+        answer = np.asarray(_ask(model, features, task), dtype="float64")
+    except (PenstockError, MemoryError):
+        raise
+    except Exception as error:  # libraries raise whatever they like on rows that they cannot take
+        raise ScoringError(
+            f"{type(model).__name__} failed on {len(features)} rows: {type(error).__name__}: {str(error)[:300]}"
+        ) from error
     if answer.ndim == 2 and answer.shape[1] == 1:
         answer = answer[:, 0]
     if answer.shape != (len(features),):

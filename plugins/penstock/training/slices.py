@@ -103,6 +103,13 @@ def _interval_name(name: str, low: float | None, high: float | None) -> str:
     return f"{name} > {_text(low)}" if high is None else f"{name} in ({_text(low)}, {_text(high)}]"
 
 
+def value_slice(column: str, value: Any) -> str:
+    """The name of the slice of the rows with this value (a null is missing), of a column that is not cut."""
+    import pandas as pd
+
+    return f"{column} missing" if pd.isna(value) else f"{column}={_text(value)}"
+
+
 def _text(value: Any) -> str:
     import numpy as np
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from penstock.features.staging import remove_staging
+from penstock.lakehouse.session import spark_outages
 from penstock.spec.project import Training
 from penstock.training.errors import ScoringError, TrainingError
 from penstock.workspace import Workspace
@@ -35,9 +36,10 @@ _ROW = "_row"
 
 @dataclass(frozen=True)
 class SparkSide:
-    """A session, and the address of a folder that this process and the server both reach."""
+    """A session of the server at `url`, and the address of a folder that this process and the server both reach."""
 
     session: "SparkSession"
+    url: str
     shared: str
 
     def frame(self, features: "pd.DataFrame", **columns: Any) -> "DataFrame":
@@ -69,12 +71,15 @@ class SparkSide:
                 os.environ.pop(_MODE, None)
 
     def ask(self, transformer: Any, features: "pd.DataFrame") -> "np.ndarray":
-        """The probability of label 1 where the model gives probabilities, else its prediction; in the rows' order."""
+        """The probability of label 1 where the model gives probabilities, else its prediction; in the rows' order.
+
+        Raises ServiceError where Spark went away; what it says of rows that a stage does not take stays as it is.
+        """
         import numpy as np
         from pyspark.ml.functions import vector_to_array
         from pyspark.sql.connect import functions as F
 
-        with self.current():
+        with spark_outages(self.url), self.current():
             answered = transformer.transform(self.frame(features, **{_ROW: np.arange(len(features))}))
             if "probability" in answered.columns:
                 answer = vector_to_array(F.col("probability"))[1]
@@ -166,7 +171,8 @@ class LoadedSparkModel:
         if "model" not in self._open:
             stack = ExitStack()
             side = stack.enter_context(spark_side(self.workspace, self.project))
-            self._open["model"] = SparkModel(side.load(self.stored.files), side)
+            with spark_outages(side.url):
+                self._open["model"] = SparkModel(side.load(self.stored.files), side)
             weakref.finalize(self, stack.close)
         return self._open["model"].predict(features)
 
@@ -176,7 +182,7 @@ def spark_side(workspace: Workspace, project: str) -> Iterator[SparkSide]:
     """A session of its own, apart from the task's, which other steps open and stop; it commits nothing."""
     shared = workspace.addresses.writable(f"{project}._spark_model")
     with workspace.with_(session_key=None).spark() as session:
-        yield SparkSide(session, shared)
+        yield SparkSide(session, workspace.resolved.spark_url, shared)
 
 
 def learning_side(workspace: Workspace, project: str, training: Training) -> AbstractContextManager[SparkSide | None]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from penstock.clock import to_text
 from penstock.errors import PenstockError
 from penstock.features.definition import definition_hash
+from penstock.features.point_in_time import PREDICTION_TIME
 from penstock.gates import some
 from penstock.lakehouse.addresses import Address
 from penstock.lakehouse.records import CommitRecord
@@ -15,6 +16,8 @@ from penstock.registry.compliance.registered import check, failed, passed, warne
 from penstock.spec.common import duration_text, parse_duration
 from penstock.spec.compliance import Severity
 from penstock.spec.project import Column, FeatureTable
+from penstock.spec.sql import expression_columns
+from penstock.training.feature_columns import ENTITY
 from penstock.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -25,10 +28,12 @@ if TYPE_CHECKING:
 @check("features_declared")
 def check_features_declared(subject: "Subject") -> "Check":
     """Each feature, and the entity's keys and prediction time, are columns of today's declarations: a model that needs
-    a feature which the deployed code does not have (yet) is refused. Deploy that code first, or train without it.
+    a feature which the deployed code does not have (yet) is refused. A model that a person fitted on rows of their own
+    is asked about the declared entity: what it takes from the row must be columns of that table. Deploy that code
+    first, or train without it.
     """
     missing, changed = [], []
-    for address, column, kind in needed_columns(subject.project.name, subject.files.feature_spec):
+    for address, column, kind in needed_columns(subject.project.name, subject.feature_spec):
         declared = _declared_column(subject.workspace, address, column)
         if declared is None:
             missing.append(f"{address}.{column}")
@@ -52,7 +57,7 @@ def check_features_in_lakehouse(subject: "Subject") -> "Check":
 
     found: dict[Address, set[str] | None] = {}
     missing = []
-    for address, column, _ in needed_columns(subject.project.name, subject.files.feature_spec):
+    for address, column, _ in needed_columns(subject.project.name, subject.feature_spec):
         if address not in found:
             path = subject.workspace.addresses.find(address)
             found[address] = {field.name for field in DeltaTable(path).schema().fields} if path else None
@@ -75,7 +80,7 @@ def check_features_fresh(subject: "Subject") -> "Check":
     else than the lookup's own `max_age`; lookups without either are not judged. Run feature_refresh.
     """
     ages, stale = {}, []
-    for lookup in subject.files.feature_spec.get("lookups", []):
+    for lookup in subject.feature_spec["lookups"]:
         limit = subject.asked.max_feature_age or (lookup.get("max_age") and parse_duration(lookup["max_age"]))
         address = Address.parse(lookup["table"], subject.project.name)
         if not limit:
@@ -98,12 +103,12 @@ def check_feature_definitions(subject: "Subject") -> "Check":
     of transformation, keys, grain and columns in the table's commits. New columns do not count. After a change, train
     again on refreshed features, or take the change back.
     """
-    project, spec = subject.project.name, subject.files.feature_spec
+    project, spec = subject.project.name, subject.feature_spec
     inputs = _input_versions(subject, spec)
     changed: list[str] = []
     unknown: list[str] = []
     same: list[str] = []
-    for table in dict.fromkeys(lookup["table"] for lookup in spec.get("lookups", [])):
+    for table in dict.fromkeys(lookup["table"] for lookup in spec["lookups"]):
         address = Address.parse(table, project)
         answer = _same_definition(subject.workspace, address, inputs.get(f"{address.project}.{address.table}"))
         {True: same, False: changed, None: unknown}[answer].append(str(address))
@@ -120,26 +125,24 @@ def check_feature_definitions(subject: "Subject") -> "Check":
 
 
 def needed_columns(project: str, spec: dict[str, Any]) -> Iterator[tuple[Address, str, str | None]]:
-    """(table, column, type) of keys, prediction time, on-demand inputs (type None), and of each stored feature.
-
-    Entity rows that a person gave have no table; then only looked-up columns are named.
+    """(table, column, type) of keys, prediction time, inputs of on-demand features and of lookups' keys (type None),
+    and of each stored feature.
     """
-    named = spec["entity"].get("table")
-    entity = Address.parse(named, project) if named else None
-    computed = spec.get("on_demand", {})
-    if entity is not None:
-        others = {feature["name"] for feature in spec["features"]} | {"prediction_time"}
-        inputs = dict.fromkeys(name for item in computed.values() for name in item["inputs"] if name not in others)
-        for column in [*spec["entity"]["keys"], spec["entity"]["prediction_time"], *inputs]:
-            yield entity, column, None
+    entity, computed = Address.parse(spec["entity"]["table"], project), spec.get("on_demand", {})
+    others = {feature["name"] for feature in spec["features"]} | {PREDICTION_TIME}
+    inputs = [name for item in computed.values() for name in item["inputs"]]
+    inputs += [name for one in spec["lookups"] for text in one["keys"].values() for name in expression_columns(text)]
+    inputs = [name for name in inputs if name not in others]
+    for column in dict.fromkeys([*spec["entity"]["keys"], spec["entity"]["prediction_time"], *inputs]):
+        yield entity, column, None
     for feature in spec["features"]:
         if feature["name"] in computed:
             continue
-        if feature["source"] != "entity":
+        if feature["source"] == ENTITY:
+            yield entity, feature["name"], feature["type"]
+        else:
             table, _, column = feature["source"].rpartition(".")
             yield Address.parse(table, project), column, feature["type"]
-        elif entity is not None:
-            yield entity, feature["name"], feature["type"]
 
 
 def _declared_column(workspace: Workspace, address: Address, column: str) -> Column | None:

@@ -89,7 +89,7 @@ def check_personal_data(subject: "Subject") -> "Check":
     if not forbidden and not unreadable:
         return passed("no column of the projects here is declared as personal, and none is forbidden")
     trail = _Trail(subject.workspace, forbidden, unreadable)
-    for used in used_columns(subject.files.feature_spec, subject.project.name):
+    for used in used_columns(subject.feature_spec, subject.project.name):
         if used.how == _FEATURE:
             trail.follow((used.table, used.column))
     evidence = {"forbidden": sorted(".".join(one) for one in forbidden), "paths": trail.used, "unclear": trail.unclear}

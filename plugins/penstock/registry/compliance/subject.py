@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from penstock.registry.candidates import Sample, sample_rows
 from penstock.registry.client import RegisteredModel
@@ -13,6 +13,7 @@ from penstock.registry.compliance.trial import Trial
 from penstock.spec.compliance import Compliance
 from penstock.spec.loading import LoadedProject
 from penstock.spec.project import Model
+from penstock.training.feature_spec import spec_as_asked
 from penstock.training.model_folder import ModelFiles
 from penstock.workspace import Workspace
 
@@ -42,6 +43,11 @@ class Subject:
     def asked(self) -> Compliance:
         """What the project asks of its versions."""
         return self.model.promotion.compliance
+
+    @property
+    def feature_spec(self) -> dict[str, Any]:
+        """What it needs, as the declared model's versions are asked. Raises Unusable."""
+        return spec_as_asked(self.files.feature_spec, self.model.entity)
 
     @cached_property
     def provenance(self) -> Provenance:
