@@ -84,6 +84,7 @@ def train(training, tuning, parameters):
     data = lightgbm.Dataset(training.features, training.label)
     return lightgbm.train(chosen, data, num_boost_round=15)
 """
+WEIGHTS = '{"old": 2.0, "new": 1.0}'  # a file of the project that is neither code nor declaration
 ENVIRONMENT = """
 name: dev
 description: for tests
@@ -184,7 +185,7 @@ def trained(stack: Connections, tmp_path_factory) -> Iterator[Trained]:
     from penstock.training.train import train_model
 
     root, project = tmp_path_factory.mktemp("trained"), f"machines_{uuid.uuid4().hex[:8]}"
-    write_project(root, project)
+    (write_project(root, project) / "models/weights.json").write_text(WEIGHTS)
     _commit(root)
     workspace = open_workspace(root, root / "lakehouse", stack)
     spec, data = workspace.project(project).spec, _machine_data()

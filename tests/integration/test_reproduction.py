@@ -4,18 +4,19 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from deltalake import DeltaTable
 
 from penstock.errors import RegistryError
 from penstock.gates import Check, Outcome, Verdict
 from penstock.registry.client import RegisteredModel
-from penstock.registry.differences import check_surroundings
+from penstock.registry.differences import Compared, check_predictions, check_surroundings
 from penstock.registry.reproduction import TAG, reproduce
 from penstock.training.surroundings import Surroundings
 from penstock.training.train import train_model
 from penstock.workspace import Connections
-from tests.integration.plant import MODEL, SECOND, TREES, Trained, open_workspace
+from tests.integration.plant import MODEL, SECOND, TREES, WEIGHTS, Trained, open_workspace, write_project
 
 RESTLESS = "import os\n" + TREES.replace("**parameters}", '**parameters, "seed": int.from_bytes(os.urandom(3), "big"), '
                                          '"bagging_fraction": 0.5, "bagging_freq": 1}')  # fmt: skip
@@ -55,6 +56,23 @@ def test_a_version_comes_out_identical_by_the_code_of_its_commit(trained: Traine
     registered = RegisteredModel(workspace, trained.project, MODEL)
     version = registered.version(number(trained, "second"))
     assert version.tags[TAG].startswith("identical at ")
+
+
+def test_another_file_of_the_project_that_changed_since_is_taken_back_with_the_commit(
+    trained: Trained, stack: Connections
+) -> None:
+    folder = trained.root / "include/projects" / trained.project
+    declared, weights = (folder / "project.yaml").read_text(), folder / "models/weights.json"
+    write_project(trained.root, trained.project)  # code and declaration are those of the training again
+    weights.write_text("{}")
+    try:
+        workspace = open_workspace(trained.root, trained.lakehouse, stack)
+        verdict = reproduce(workspace, trained.project, MODEL, number(trained, "second"))
+    finally:
+        (folder / "project.yaml").write_text(declared)
+        weights.write_text(WEIGHTS)
+    assert "as it was at commit" in found(verdict, "code").detail
+    assert verdict.outcome is Outcome.PASS, verdict.to_markdown()
 
 
 def test_changes_that_were_not_committed_are_told_and_the_present_files_used_where_they_are_the_same(
@@ -130,14 +148,27 @@ def test_a_version_that_the_pipeline_did_not_train_has_no_record(trained: Traine
         reproduce(workspace, trained.project, MODEL, int(made.version))
 
 
-def test_other_packages_are_named_those_that_the_model_requires_first() -> None:
-    here = Surroundings.here()
+def test_other_packages_are_named_those_that_the_model_requires_first(tmp_path: Path) -> None:
+    here = Surroundings.here(tmp_path)
     before = Surroundings.from_dict(
         {**here.to_dict(), "packages": {**here.packages, "lightgbm": "3.0", "zzz": "1"}, "cores": here.cores + 6}
     )
-    check = check_surroundings(True, before.differences(here), ["lightgbm", "numpy"])
+    check = check_surroundings(before, here, ["lightgbm", "numpy"])
     assert check.outcome is Outcome.WARN
-    assert check.detail.startswith(f"otherwise than in training: lightgbm 3.0 (now {here.packages['lightgbm']})")
+    assert check.detail == f"otherwise than in training: lightgbm 3.0 (now {here.packages['lightgbm']})"
     assert check.evidence["changed"]["zzz"] == ["1", "none"]
     assert check.evidence["changed"]["cores"] == [str(here.cores + 6), str(here.cores)]
-    assert check_surroundings(True, here.differences(here), []).outcome is Outcome.PASS
+    assert check_surroundings(here, here, []).outcome is Outcome.PASS
+
+
+def test_a_stored_training_set_is_never_the_cause_but_all_that_differs_beside_it_is() -> None:
+    differ = Compared(np.array([0.1, 0.2]), np.array([0.1, 0.3]), repeated=True)
+    stored = Check("data", Outcome.WARN, "p.t@0 was removed (VACUUM). The stored training set takes its place")
+    same = Check("code", Outcome.PASS, "the project's files are those of the training")
+    packages = Check("surroundings", Outcome.WARN, "otherwise than in training: lightgbm 4.5 (now 4.6)")
+    cause = check_predictions(differ, [same, stored, packages]).evidence["cause"]
+    assert cause == "surroundings: otherwise than in training: lightgbm 4.5 (now 4.6)"
+    missing = Check("code", Outcome.WARN, "it was not in Git; the project's present files take its place")
+    cause = check_predictions(differ, [missing, stored, packages]).evidence["cause"]
+    assert cause == f"code: {missing.detail}; surroundings: {packages.detail}"
+    assert check_predictions(differ, [same, stored]).evidence["cause"].startswith("none was found in code")

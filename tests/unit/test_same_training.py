@@ -1,9 +1,11 @@
 """What counts as the same training: code by its content, wherever it stands; and how often Git is asked."""
 
+import json
 import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -12,10 +14,13 @@ import pytest
 
 import penstock
 from penstock.features.training_set import TrainingSet
+from penstock.gates import Outcome
 from penstock.lakehouse.git import code_state
 from penstock.lakehouse.records import record
+from penstock.registry.differences import check_surroundings
 from penstock.spec.imported import imported_code
 from penstock.training.runs import run_key
+from penstock.training.surroundings import Surroundings
 from penstock.workspace import Lineage, Workspace
 from tests.unit.spec_project import Root, write_root
 
@@ -82,6 +87,32 @@ def test_what_is_imported_is_named_with_what_it_is(root: Root, elsewhere: Path) 
     assert (found["lightgbm"], found["sklearn"], found["no_such_package"]) == (
         f"lightgbm=={version('lightgbm')}", f"scikit-learn=={version('scikit-learn')}", "missing",
     )  # fmt: skip
+
+
+def test_what_decides_beside_a_projects_code_is_kept_with_a_run_and_named_where_it_changed(
+    root: Root, elsewhere: Path
+) -> None:
+    root.write("models/weights.json", "[1, 2]")
+    root.write("models/__pycache__/back.pyc", "")
+    before = Surroundings.from_dict(json.loads(json.dumps(Surroundings.here(root.file("")).to_dict())))
+    assert before.code is not None
+    modules = {f"module {name}" for name in ("house", "house.losses", "house.deep.base", "house.prices", "rates")}
+    assert before.code.keys() == {*modules, "file models/weights.json", "Penstock's code"}
+    assert check_surroundings(before, Surroundings.here(root.file("")), []).outcome is Outcome.PASS
+    (elsewhere / "rates.py").write_text("RATE = 2\n")
+    root.write("models/weights.json", "[1, 3]")
+    here = Surroundings.here(root.file(""))
+    check = check_surroundings(before, here, ["lightgbm"])
+    assert check.outcome is Outcome.WARN
+    weights, rates = "file models/weights.json", "module rates"
+    assert check.detail == (
+        f"otherwise than in training: {weights} {before.code[weights]} (now {here.code[weights]}), "
+        f"{rates} {before.code[rates]} (now {here.code[rates]})"
+    )
+    former = replace(before, code=None)  # of a version that was trained before this was kept
+    check = check_surroundings(former, here, ["lightgbm"])
+    assert check.outcome is Outcome.PASS
+    assert "Its run does not say what Penstock's code, imported modules and other files were" in check.detail
 
 
 CHANGING = """

@@ -14,7 +14,10 @@ from penstock.spec.environment import Limits
 from penstock.spec.project import Sampling, Training
 from penstock.training import TrainingError
 from penstock.training.blocks import Boundaries, Split
-from penstock.training.loading import RowLimit, check_memory, free_bytes, load_split
+from penstock.training.loading import RowLimit, check_memory, free_bytes, load_split, recorded_rows
+from penstock.training.trained_model import TrainedModel
+from penstock.workspace import Workspace
+from tests.unit.spec_project import write_root
 from tests.unit.test_training_blocks import AS_OF, training
 
 ROWS = 600
@@ -79,6 +82,16 @@ def test_what_does_not_fit_is_refused_before_it_is_read_with_what_would(kept):
 def test_the_message_says_how_many_rows_fit():
     with pytest.raises(TrainingError, match=r"1,000,000,000 rows .* 300 GB .* and 3 GB .*about 10,000,000 fit"):
         check_memory("p.t@1", 1_000_000_000, 100.0, 3.0, ["a"])
+
+
+def test_rows_that_the_record_of_a_training_fixes_need_the_memory_whatever_is_declared(kept, tmp_path):
+    found = Workspace.open("dev", write_root(tmp_path / "root").path)
+    small = found.environment.model_copy(update={"limits": Limits(training_memory_gb=1e-5)})
+    boundaries = Boundaries.of(training(), AS_OF)
+    trained = TrainedModel("r", "m", "p", "m", "", "", {}, {}, kept, boundaries, load(kept).rows, None, 0.5)
+    with pytest.raises(TrainingError, match="very rows: declare a larger limits.training_memory_gb") as refused:
+        recorded_rows(found.with_(environment=small), trained, kept)
+    assert "training_rows" not in str(refused.value), "a smaller limit now would make no smaller training then"
 
 
 def test_by_default_what_is_free_on_the_machine_counts():

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.gates import Check, Outcome
 from penstock.spec.names import TUNE_PREFIX
+from penstock.training.surroundings import Surroundings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -52,17 +53,26 @@ class Compared:
         return replace(self, repeated=bool(np.array_equal(self.again, second, equal_nan=True)))
 
 
-def check_surroundings(recorded: bool, changed: Mapping[str, tuple[str, str]], required: Sequence[str]) -> Check:
-    """Packages, Python and machine, then and now; what the model itself requires comes first. Differences only warn."""
-    if not recorded:
+def check_surroundings(recorded: Surroundings | None, here: Surroundings, required: Sequence[str]) -> Check:
+    """Python, machine, packages and the code beside the project's own, then and now. Differences only warn.
+
+    What the model itself requires and the code that decides what it becomes come first.
+    """
+    if recorded is None:
         return Check("surroundings", Outcome.WARN, "its run does not say what it was made with, so it is not compared")
+    changed = recorded.differences(here)
+    silent = "" if recorded.code is not None else (
+        ". Its run does not say what Penstock's code, imported modules and other files were: they are not compared"
+    )  # fmt: skip
     if not changed:
-        return Check("surroundings", Outcome.PASS, "the same Python, packages and kind of machine")
-    first = [name for name in changed if name in required]
-    others = [name for name in changed if name not in required]
+        same = "the same Python, packages and kind of machine"
+        return Check("surroundings", Outcome.PASS, same + (silent or ", and the same code beside the project's"))
+    code = {**(recorded.code or {}), **(here.code or {})}
+    first = [name for name in changed if name in required or name in code]
+    others = [name for name in changed if name not in first]
     said = _named(changed, first) if first else f"none of what it requires; {_named(changed, others)}"
     return Check(
-        "surroundings", Outcome.WARN, f"otherwise than in training: {said}",
+        "surroundings", Outcome.WARN, f"otherwise than in training: {said}{silent}",
         {"required": first, "changed": {name: list(pair) for name, pair in changed.items()}},
     )  # fmt: skip
 
@@ -103,12 +113,12 @@ def _likely_cause(compared: Compared, before: Sequence[Check]) -> str:
             "the learner is not deterministic: two fits of the same rows, parameters and seed differ, too. Give it its "
             "seed (training.seed reaches Python, numpy and PyTorch) and its library's deterministic settings"
         )
-    found = {check.name: check for check in before}
-    for name in ("data", "code", "surroundings"):
-        check = found.get(name)
-        if check is not None and check.outcome is not Outcome.PASS:
-            return f"{name}: {check.detail}"
-    return (
+    # never the data: the fit had the very rows of the training, built again or stored
+    found = [
+        f"{check.name}: {check.detail}" for check in before
+        if check.name in ("code", "surroundings") and check.outcome is not Outcome.PASS
+    ]  # fmt: skip
+    return "; ".join(found) or (
         "none was found in code, data or packages: look at threads, the processor, and what the code reads beside them"
     )
 

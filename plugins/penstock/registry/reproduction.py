@@ -1,7 +1,8 @@
 """Builds a registered version again from its record, and compares both row by row: the proof that it can be done.
 
-What is taken from the record: the project's code at its commit, the training set from the table versions that it was
-made from, parameters and seed. What cannot be taken back, the installed packages, is compared.
+What is taken from the record: the project's files at its commit, the training set from the table versions that it was
+made from, parameters and seed. What cannot be taken back is compared: the installed packages, Penstock's own code, and
+the modules that the project imports from elsewhere.
 """
 
 import json
@@ -26,7 +27,7 @@ from penstock.training.noted_files import exchanged_file
 from penstock.training.origins import NOT_IN_GIT, OriginKind
 from penstock.training.refit import all_rows, refit
 from penstock.training.surroundings import FILE_NAME as SURROUNDINGS
-from penstock.training.surroundings import Surroundings
+from penstock.training.surroundings import Surroundings, other_files
 from penstock.training.trained_model import FILE_NAME, TrainedModel
 from penstock.workspace import Workspace
 
@@ -51,6 +52,15 @@ class _Record:
     def subject(self) -> str:
         return f"{self.registered.name} version {self.version.version}"
 
+    def was_made_from(self, folder: Path) -> bool | None:
+        """Whether a project's folder holds the files of the training; None where its run does not say."""
+        if self.trained.code_digest is None:
+            return None
+        if project_digest(folder) != self.trained.code_digest:
+            return False
+        others = self.surroundings.files if self.surroundings else None
+        return others is None or other_files(folder) == others
+
 
 def reproduce(workspace: Workspace, project_name: str, model_name: str, version: int) -> Verdict:
     """Whether a version comes out identical when it is built again from its record; each step is a check.
@@ -59,17 +69,16 @@ def reproduce(workspace: Workspace, project_name: str, model_name: str, version:
     for bit), `metrics`. Where they differ, the check says by how much, and the likely cause. The verdict stays with
     the version: tag penstock.reproduced, and the folder reproduction/ of its run. No stage moves.
 
-    Raises RegistryError for an unknown version and for one that training of Penstock did not make, ServiceError where
-    MLflow or Spark does not answer.
+    Raises RegistryError for an unknown version and for one that training of Penstock did not make, TrainingError where
+    its rows do not fit in memory here, ServiceError where MLflow or Spark does not answer.
     """
     workspace.project(project_name).model(model_name)
     record = _read(workspace, project_name, model_name, version)
     checks: list[Check] = []
     with _code(workspace, record, checks) as then:
         training_set = _data(then, record, checks)
-        here = Surroundings.here()
-        changed = record.surroundings.differences(here) if record.surroundings else {}
-        checks.append(check_surroundings(record.surroundings is not None, changed, _requirements(then, record)))
+        here = Surroundings.here(then.project(project_name).folder)
+        checks.append(check_surroundings(record.surroundings, here, _requirements(then, record)))
         if training_set is not None:
             checks += _compare(then, record, training_set, checks)
     verdict = Verdict(GATE, record.subject, tuple(checks))
@@ -99,7 +108,7 @@ def _code(workspace: Workspace, record: _Record, checks: list[Check]) -> Iterato
     trained = record.trained
     commit = record.version.tags.get("penstock.code", NOT_IN_GIT)
     folder = workspace.project(trained.project).folder
-    if trained.code_digest is not None and project_digest(folder) == trained.code_digest:
+    if record.was_made_from(folder):
         checks.append(Check("code", Outcome.PASS, f"the project's files are those of the training ({commit})"))
         yield workspace
         return
@@ -112,7 +121,7 @@ def _code(workspace: Workspace, record: _Record, checks: list[Check]) -> Iterato
             checks.append(Check("code", Outcome.WARN, f"{why}; the project's present files take its place"))
             yield workspace
             return
-        checks.append(_exported(commit, target / "projects" / trained.project, trained.code_digest))
+        checks.append(_exported(record, commit, target / "projects" / trained.project))
         yield workspace.with_(root=target.parent)
 
 
@@ -126,8 +135,8 @@ def _no_commit(record: _Record, commit: str, include: Path) -> str:
     )
 
 
-def _exported(commit: str, folder: Path, recorded: str | None) -> Check:
-    if recorded is not None and project_digest(folder) != recorded:
+def _exported(record: _Record, commit: str, folder: Path) -> Check:
+    if record.was_made_from(folder) is False:
         return Check(
             "code", Outcome.WARN,
             f"trained with changes that were not committed: commit {commit.removesuffix(DIRTY)} has other files",

@@ -47,13 +47,15 @@ class RowLimit:
 
 
 def load_split(
-    training_set: TrainingSet, boundaries: Boundaries, limit: RowLimit, memory_gb: float | None = None
-) -> Split:
+    training_set: TrainingSet, boundaries: Boundaries, limit: RowLimit, memory_gb: float | None = None, *,
+    recorded: bool = False,
+) -> Split:  # fmt: skip
     """The blocks of a training set, or of its rows within `limit`.
 
     The newest rows are those of the whole; random ones are drawn with the seed from the training block, beside whole
     tuning and hold-out blocks. The same table version, boundaries and limit: the same rows.
-    Raises TrainingError where they would take more than `memory_gb` (by default what is free).
+    Raises TrainingError where they would take more than `memory_gb` (by default what is free). `recorded`: the limit
+    is that of a finished training, so nobody can declare a smaller one.
     """
     from penstock.lakehouse.small_tables import open_dataset
 
@@ -61,7 +63,7 @@ def load_split(
     total = dataset.count_rows()
     table = f"{training_set.table}@{training_set.version}"
     kept = total if limit.rows is None else min(total, limit.rows)
-    check_memory(table, kept, bytes_per_row(dataset), memory_gb, dataset.schema.names)
+    check_memory(table, kept, bytes_per_row(dataset), memory_gb, dataset.schema.names, recorded=recorded)
     if kept == total:
         frame = dataset.to_table().to_pandas()
     else:
@@ -71,9 +73,10 @@ def load_split(
 
 
 def recorded_rows(workspace: Workspace, trained: TrainedModel, training_set: TrainingSet) -> Split:
-    """The blocks that a recorded model was trained with, read from `training_set`."""
+    """The blocks that a recorded model was trained with, read from `training_set`. Raises as `load_split`."""
     limit = RowLimit(trained.newest_rows, Sampling(trained.sampling), trained.tuning.seed)
-    return load_split(training_set, trained.boundaries, limit, workspace.environment.limits.training_memory_gb)
+    memory_gb = workspace.environment.limits.training_memory_gb
+    return load_split(training_set, trained.boundaries, limit, memory_gb, recorded=True)
 
 
 def where_it_lies(workspace: Workspace, training_set: TrainingSet) -> TrainingSet:
@@ -81,17 +84,27 @@ def where_it_lies(workspace: Workspace, training_set: TrainingSet) -> TrainingSe
     return replace(training_set, path=workspace.addresses.readable(training_set.table))
 
 
-def check_memory(table: str, rows: int, width: float, memory_gb: float | None, columns: list[str]) -> None:
-    """Raises TrainingError where rows of `width` bytes need more memory than there is, with what would fit."""
+def check_memory(
+    table: str, rows: int, width: float, memory_gb: float | None, columns: list[str], *, recorded: bool = False
+) -> None:
+    """Raises TrainingError where rows of `width` bytes need more memory than there is, with what would fit; where they
+    are `recorded`, all of them have to.
+    """
     free = memory_gb if memory_gb is not None else free_bytes() * _SHARE_OF_FREE / GIGABYTE
     needed = rows * width * _COPIES / GIGABYTE
     if needed <= free:
         return
     fitting = int(free * GIGABYTE / (width * _COPIES))
+    remedy = (
+        "The model was trained with these very rows: declare a larger limits.training_memory_gb in the environment, or "
+        "run this where there is more memory"
+        if recorded else
+        f"Declare limits.training_rows in the environment (about {fitting:,} fit; training.sampling says which), a "
+        "shorter training.window, or a larger limits.training_memory_gb"
+    )  # fmt: skip
     raise TrainingError(
         f"{table}: {rows:,} rows of {len(columns)} columns take some {needed:.3g} GB while they are learned from, and "
-        f"{free:.3g} GB may be used here. Declare limits.training_rows in the environment (about {fitting:,} fit; "
-        "training.sampling says which), a shorter training.window, or a larger limits.training_memory_gb"
+        f"{free:.3g} GB may be used here. {remedy}"
     )
 
 

@@ -24,6 +24,7 @@ from penstock.training.mlflow_client import every, outages
 from penstock.training.noted_files import exchanged_file
 from penstock.training.origins import CODE_TAG, OriginKind, code_tags, origin_tags
 from penstock.training.scoring import Scorer, load_scorer_from
+from penstock.training.surroundings import library_digest
 from penstock.training.trained_model import FILE_NAME, TrainedModel
 from penstock.workspace import Workspace
 
@@ -84,7 +85,7 @@ def run_key(
         "code": project_digest(project.folder, CODE),
         "imported": imported_code(project.folder),
         "limits": workspace.environment.limits.model_dump(mode="json"),
-        "library": [penstock.__version__, project_digest(Path(penstock.__file__).parent, CODE)],
+        "library": [penstock.__version__, library_digest()],
         "parameters": parameters,
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()

@@ -139,7 +139,7 @@ def _train(
     )  # fmt: skip
     example = candidate.rows.training.tail(EXAMPLE_ROWS)
     metrics = {f"{TUNE_PREFIX}{training.metric}": float(tuned.best.value or 0.0)}
-    client.log_dict(run_id, Surroundings.here().to_dict(), SURROUNDINGS)
+    client.log_dict(run_id, Surroundings.here(candidate.project.folder).to_dict(), SURROUNDINGS)
     log_tuning(client, run_id, candidate.spec, candidate.rows.rows, budget, tuned)
     logged = log_native_model(ModelParts(tuned.model, candidate.columns, to_json(spec), example), training)
     trained = TrainedModel(
