@@ -129,6 +129,10 @@ bench-webhook: setup ## 1,000 webhook deliveries at 50/s, a tenth of them bad, t
 bench-comparison: setup ## simulate 1,000 comparisons of each kind: how often the gate errs
 	@$(BIN)/python -m benchmarks.comparison
 
+.PHONY: bench-rollback
+bench-rollback: setup ## roll back on the running stack until a fresh process scores so, and undo it; fails above 10 s (MODEL=)
+	@$(BIN)/python -m benchmarks.rollback $${MODEL:-flight_delays.late_arrival}
+
 .PHONY: requirements
 requirements: setup ## compile requirements.in to requirements.txt (exact versions)
 	@command -v uv >/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
