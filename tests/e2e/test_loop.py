@@ -14,6 +14,8 @@ import pytest
 from penstock.airflow_rest import DagRun
 from penstock.clock import now
 from penstock.errors import ServiceError
+from penstock.registry.client import RegisteredModel
+from penstock.workspace import Workspace
 from tests.e2e.conftest import PENSTOCK, RunningAirflow
 
 Table = Callable[[str], pd.DataFrame]
@@ -58,6 +60,22 @@ def test_training_registers_a_version_and_its_promotion_waits_for_a_person(airfl
     request = _request(airflow, 1)
     assert "wind_parks.energy version 1" in request["subject"]
     assert "rmse" in request["body"]
+
+
+def test_started_over_rest_a_version_is_built_again_and_the_verdict_stays_with_it(
+    airflow: RunningAirflow, workspace: Workspace
+) -> None:
+    run = airflow.run(f"{MODEL}.reproduction", {"model_version": 1})
+    assert run.state == "success"
+    verdict = airflow.client.xcom(run, "reproduce")
+    assert (verdict["gate"], verdict["subject"]) == ("reproduction", f"{MODEL} version 1")
+    outcomes = {check["name"]: check["outcome"] for check in verdict["checks"]}
+    assert outcomes.keys() == {"code", "data", "surroundings", "predictions", "metrics"}
+    assert (outcomes["data"], outcomes["predictions"], outcomes["metrics"]) == ("pass", "pass", "pass")
+    assert RegisteredModel(workspace, *MODEL.split(".")).version(1).tags["penstock.reproduced"].startswith("identical")
+    unknown = airflow.run(f"{MODEL}.reproduction", {"model_version": 99})
+    assert unknown.state == "failed"
+    assert "99" in _log(airflow, unknown, "reproduce")
 
 
 def test_who_is_no_approver_is_refused_at_the_door(airflow: RunningAirflow) -> None:
