@@ -670,6 +670,12 @@ def test_requirements_are_held_against_what_runs_here(plant, tmp_path):
     assert answer.outcome is Outcome.FAIL
     assert answer.evidence["missing"] == ["no-such-package==1"]
     assert answer.evidence["other"][0].startswith("numpy==0.1 (here: ")
+    version = plant.add_tampered(lambda f: (f / "requirements.txt").write_text("mlflow\nnumpy\n"), tmp_path)
+    with open_subject(*plant.about, version, SECOND) as subject:
+        answer = CHECKS["requirements"].function(subject)
+    assert answer.outcome is Outcome.WARN
+    assert answer.detail.startswith("it imports lightgbm, which its requirements.txt does not bring")
+    assert answer.evidence["undeclared"] == ["lightgbm"], "not what lightgbm imports where it is there"
 
 
 def test_a_model_loads_with_its_requirements_alone_or_it_says_why_not(plant, tmp_path):

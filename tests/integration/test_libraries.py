@@ -4,6 +4,7 @@ import io
 import json
 import os
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,17 @@ import yaml
 
 from penstock.errors import ServiceError
 from penstock.features.training_set import TrainingSet, build_training_set
+from penstock.gates import Check, Outcome
 from penstock.inference.batch import score_batch
+from penstock.registry.client import RegisteredModel
+from penstock.registry.compliance.gate import open_subject
+from penstock.registry.compliance.registered import CHECKS
 from penstock.registry.stages import current_production
 from penstock.runner import Request, run_pipeline
 from penstock.training.errors import ScoringError
 from penstock.training.evaluate import evaluate_model
 from penstock.training.explain import explain_model
+from penstock.training.model_files import EXAMPLE_ROWS
 from penstock.training.model_folder import ModelFiles
 from penstock.training.profile import profile_model
 from penstock.training.register import register_model
@@ -93,6 +99,8 @@ def test_a_model_of_each_library_is_trained_passes_the_gates_and_scores(
     said: list[str] = []
     run_pipeline(parks, "model_promotion", request, lambda name, text, _: said.append(f"{name}: {text}"))
     assert current_production(parks, PROJECT, model) == version, said
+    judged = RegisteredModel(parks, PROJECT, model).version(version).tags
+    assert "does not bring" not in judged["penstock.compliance_reason"], "it declares what it imports"
 
     refresh(parks, LATER, PROJECT)
     batch = score_batch(parks, PROJECT, model, moment(LATER))
@@ -103,6 +111,45 @@ def test_a_model_of_each_library_is_trained_passes_the_gates_and_scores(
     truth = predictions.merge(rows(parks, "yields", keys, PROJECT), on=keys)
     said_much = truth["prediction"] > 0.5
     assert (said_much == (truth["energy"] > 30)).mean() > 0.85
+
+
+@pytest.fixture
+def judge_other(parks: Workspace, tmp_path: Path) -> Callable[[str, str, str, str], Check]:
+    """Registers a library's version once more, with one file of another text; answers one check of it."""
+
+    def judge(library: str, file: str, text: str, name: str) -> Check:
+        import mlflow
+
+        registered = RegisteredModel(parks, PROJECT, f"by_{library}")
+        version = current_production(parks, PROJECT, f"by_{library}")
+        folder = Path(mlflow.artifacts.download_artifacts(f"models:/{registered.name}/{version}", dst_path=tmp_path))
+        (folder / file).write_text(text)
+        client = mlflow.MlflowClient()
+        run = client.create_run(client.get_experiment_by_name("Default").experiment_id)
+        client.log_artifacts(run.info.run_id, str(folder), "model")
+        made = client.create_model_version(
+            registered.name, f"{run.info.artifact_uri}/model", run.info.run_id, registered.version(version).tags
+        )
+        with open_subject(parks, PROJECT, f"by_{library}", int(made.version), moment(AS_OF)) as subject:
+            return CHECKS[name].function(subject)
+
+    return judge
+
+
+def test_the_library_of_its_flavour_must_be_declared_though_mlflow_has_it(judge_other: Callable[..., Check]) -> None:
+    found = judge_other("sklearn", "requirements.txt", "mlflow\npandas\nnumpy\n", "requirements")
+    assert found.outcome is Outcome.WARN
+    assert found.evidence["undeclared"] == ["scikit-learn"]
+
+
+def test_of_a_spark_model_the_stored_example_is_scored(parks: Workspace, judge_other: Callable[..., Check]) -> None:
+    version = current_production(parks, PROJECT, "by_spark")
+    with open_subject(parks, PROJECT, "by_spark", version, moment(AS_OF)) as subject:
+        found = CHECKS["input_example"].function(subject)
+    assert (found.outcome, found.evidence["rows"]) == (Outcome.PASS, EXAMPLE_ROWS)
+    found = judge_other("spark", "extra_files/example_rows.json", '[{"park": "north"}]', "input_example")
+    assert found.outcome is Outcome.FAIL
+    assert "it fails on the example stored with it" in found.detail
 
 
 def test_the_same_rows_and_seed_make_the_same_pytorch_model(parks: Workspace, training_set: TrainingSet) -> None:

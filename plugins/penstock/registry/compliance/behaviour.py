@@ -20,7 +20,7 @@ def check_loads(subject: "Subject") -> "Check":
     """A clean process (no variable, login or home folder of this one; nothing of Penstock imported) loads the model
     by its MLflow flavour, within `promotion.compliance.timeout` and `max_memory_megabytes`. A class that does not
     import, a broken file, a crash and a timeout are named with what the library said. Spark ML models are loaded into
-    a session of this environment's Spark instead.
+    a session of this environment's Spark instead, where neither bound holds.
     """
     trial = _trial(subject)
     if trial.loaded:
@@ -59,8 +59,8 @@ def check_scores(subject: "Subject") -> "Check":
 
 @check("input_example", on_loaded=True)
 def check_input_example(subject: "Subject") -> "Check":
-    """The rows stored with the model (`extra_files/example_rows.json`, and MLflow's input example where there is one)
-    are scored without a fault.
+    """The rows stored with the model (`extra_files/example_rows.json`, and, but for Spark ML models, MLflow's input
+    example where there is one) are scored without a fault.
     """
     trial = _trial(subject)
     if trial.example_error is not None:

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import sys
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import yaml
@@ -18,12 +19,15 @@ if TYPE_CHECKING:
 
 REQUIREMENTS = "requirements.txt"
 _PYTHON = "python_env.yaml"
+_LIBRARIES = {"pytorch": "torch"}  # flavours that are not called as the package that they load
+_LOADERS = frozenset({"mlflow", "skops", "cloudpickle"})  # what they import, a model's files name
 
 
 @check("requirements")
 def check_requirements(subject: "Subject") -> "Check":
     """The packages in the model's requirements.txt are installed here, where Penstock loads and serves it: a missing
-    one fails, another version (of a package or of Python) warns. Train it again here, or install what it names.
+    one fails, another version (of a package or of Python) warns. So does a package that loading and scoring it imported
+    and that they do not bring (Spark ML models are not watched). Train it again here, install or declare what it needs.
     """
     declared, odd = declared_requirements(subject.files)
     if not declared:
@@ -43,9 +47,62 @@ def check_requirements(subject: "Subject") -> "Check":
     evidence = {"declared": [str(item) for item in declared], "missing": missing, "other": other}
     if missing:
         return failed(f"not installed here: {some(missing)}: install them, or train it with what is here", **evidence)
-    if other:
-        return warned(f"declared otherwise than what runs here: {some(other)}", **evidence)
+    imported = (subject.trial.imported if subject.trial else None) or {}
+    undeclared = not_brought(declared, imported, subject.files.flavor) if imported else []
+    faults = [f"declared otherwise than what runs here: {some(other)}"] if other else []
+    if undeclared:
+        faults.append(
+            f"it imports {some(undeclared)}, which its {REQUIREMENTS} does not bring: add to training.requirements"
+        )
+    if faults:
+        return warned("; ".join(faults), **evidence, undeclared=undeclared)
     return passed(f"its {len(declared)} requirements are what runs here", **evidence)
+
+
+def not_brought(declared: "Sequence[Requirement]", imported: Mapping[str, str], flavor: str) -> list[str]:
+    """The distributions that a model's own loading and scoring imported, and that its requirements do not bring.
+
+    What a library imports is its own affair: it may do without. What MLflow requires is always there, but for the
+    library of the model's flavour, whose version must not be left to it.
+    """
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
+
+    origins = importlib.metadata.packages_distributions()
+    library = {canonicalize_name(name) for name in origins.get(_LIBRARIES.get(flavor, flavor), ())}
+    brought = _closure(wanted for wanted in declared if not wanted.name.startswith("mlflow"))
+    brought |= _closure([Requirement("mlflow")]) - library
+    found = set()
+    for package, importer in imported.items():
+        by = importer.partition(".")[0]
+        names = {canonicalize_name(name) for name in origins.get(package, ())}
+        theirs = by in _LOADERS or by not in origins
+        if theirs and "penstock" not in (package, by) and names and not names & brought:
+            found.add(min(names))
+    return sorted(found)
+
+
+def _closure(wanted: "Iterable[Requirement]") -> set[str]:
+    """The names of distributions with all that they require here, as far as they are installed."""
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
+
+    waiting, seen = list(wanted), set[tuple[str, frozenset[str]]]()
+    while waiting:
+        one = waiting.pop()
+        key = (canonicalize_name(one.name), frozenset(one.extras))
+        if key in seen:
+            continue
+        seen.add(key)
+        try:
+            needs = [Requirement(text) for text in importlib.metadata.requires(one.name) or ()]
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        waiting += [
+            need for need in needs
+            if need.marker is None or any(need.marker.evaluate({"extra": extra}) for extra in ("", *one.extras))
+        ]  # fmt: skip
+    return {name for name, _ in seen}
 
 
 def declared_requirements(files: ModelFiles) -> "tuple[list[Requirement], list[str]]":

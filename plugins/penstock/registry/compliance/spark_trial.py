@@ -2,10 +2,11 @@
 
 import statistics
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from penstock.errors import ServiceError
 from penstock.registry.candidates import load_version
+from penstock.registry.compliance.probe import score_stored_rows
 from penstock.registry.compliance.trial import Trial
 from penstock.training.errors import ScoringError
 
@@ -41,8 +42,18 @@ def try_in_spark(subject: "Subject") -> Trial:
         return Trial(load_seconds=loaded, score_error=f"{type(error).__name__}: {str(error)[:600]}")
     return Trial(
         load_seconds=loaded, predictions=predictions, row_milliseconds=1000 * one, rows_per_second=len(few) / batch,
-        example_rows=len(few),
+        **_example(subject, scorer),
     )  # fmt: skip
+
+
+def _example(subject: "Subject", scorer: "Scorer") -> dict[str, Any]:
+    """What a trial says of the rows stored with the model."""
+    try:
+        return {"example_rows": score_stored_rows(subject.files.folder, scorer)}
+    except ServiceError:
+        raise
+    except Exception as error:  # as above, and the rows may be anything
+        return {"example_error": f"{type(error).__name__}: {str(error)[:600]}"}
 
 
 def _seconds(scorer: "Scorer", frame: "pd.DataFrame") -> float:

@@ -32,7 +32,8 @@ _MOST_OUTPUT, _LOOK_EVERY_SECONDS = 600, 0.2
 class Trial:
     """What came of it. problem: why the process did not come to its end; None where it did.
 
-    predictions: for the sample's rows; None where it did not score them.
+    predictions: for the sample's rows; None where it did not score them. imported: by package that loading and scoring
+    imported, the module that did; None where it was not watched.
     """
 
     problem: str | None = None
@@ -44,6 +45,7 @@ class Trial:
     row_milliseconds: float | None = None
     rows_per_second: float | None = None
     example_rows: int | None = None
+    imported: dict[str, str] | None = None
     predictions: "np.ndarray | None" = None
 
     @property
