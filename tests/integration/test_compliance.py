@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import resource
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -41,6 +42,7 @@ from penstock.training.scoring import load_scorer_from
 from penstock.ui.mlflow_rest import undeclared_here
 from penstock.workspace import Connections
 from tests.integration.plant import FIRST, MODEL, SECOND, checks
+from tests.integration.relay import relay
 
 ALL_BUT = {"own_environment"}  # off unless asked for
 UNTRIED = {"scores", "input_example", "latency"}  # warn where a version is not loaded
@@ -215,6 +217,53 @@ def test_mlflow_down_archives_nobody(plant, monkeypatch):
     with pytest.raises(ServiceError, match="MLflow did not answer"):
         check_compliance(away, plant.project, MODEL, version, SECOND)
     assert stage_of(*plant.about, version) is Stage.NONE
+
+
+def test_an_outage_in_the_middle_of_a_download_archives_nobody(plant, monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    version, here = plant.add("second"), plant.workspace.resolved
+    for status in (200, 503):
+        with relay(here.mlflow_uri, status) as url:
+            away = plant.workspace.with_(connections=Connections(here.spark_url, url))
+            for gate in (check_compliance, compare_with_production):
+                with pytest.raises(ServiceError, match=r"(?s)could not be fetched from MLflow.*nothing was decided"):
+                    gate(away, plant.project, MODEL, version, SECOND)
+    with relay(here.mlflow_uri, 404) as url:
+        away = plant.workspace.with_(connections=Connections(here.spark_url, url))
+        assert "its files are not there" in check_compliance(away, plant.project, MODEL, version, SECOND).reason
+    assert stage_of(*plant.about, version) is Stage.NONE
+
+
+def test_files_that_are_not_there_are_a_verdict(plant):
+    run = MlflowClient().create_run(MlflowClient().get_experiment_by_name("Default").experiment_id).info
+    version = plant.add("second", source=f"{run.artifact_uri}/model", run_id=run.run_id)
+    assert "has no MLmodel: it is no MLflow model, or its files are gone" in (
+        check_compliance(*plant.about, version, SECOND).reason
+    )  # fmt: skip
+    with pytest.raises(ScoringError, match="cannot be read from"):
+        load_scorer_from(plant.workspace, f"runs:/{run.run_id}/model")
+
+
+def test_a_full_disk_of_this_machine_is_no_verdict(plant):
+    folder = plant.workspace.project(plant.project).folder
+    (folder / "rules.py").write_text(
+        "def writes(subject):\n    raise OSError(28, 'No space left on device')\n"
+        "def reads(subject):\n    (subject.files.folder / 'notes.txt').read_text()\n"
+    )
+    version = plant.add("second")
+    hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    with open_subject(*plant.about, version, SECOND) as subject:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (500, hard))  # what is larger cannot be written
+        try:
+            with pytest.raises(ServiceError, match="the trial of models:/.* could not be finished: OSError"):
+                _ = subject.attempt
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+    edit_compliance(plant, own={"reads": "rules.reads"})
+    assert failing(check_compliance(*plant.about, version, SECOND)) == {"reads"}, "a file that the version lacks"
+    edit_compliance(plant, own={"writes": "rules.writes"})
+    with pytest.raises(ServiceError, match="the check writes of .* could not be finished: .*No space left on device"):
+        check_compliance(*plant.about, version, SECOND)
 
 
 def test_a_candidate_of_an_unknown_model_or_project_has_a_verdict_that_says_what_to_do(plant):

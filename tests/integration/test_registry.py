@@ -1,6 +1,8 @@
 """Stages and their audit: transitions, what they displace, and what is refused."""
 
 import json
+import os
+import uuid
 from datetime import timedelta
 
 import pytest
@@ -92,6 +94,26 @@ def test_mlflow_down_is_a_clear_error_and_the_next_run_mends(make_shelf, monkeyp
         transition(away, shelf.project, shelf.model, 1, Stage.PRODUCTION, "a test", "because", {}, AS_OF)
     shelf.move(1, Stage.PRODUCTION)
     assert shelf.registered.aliases() == {"production": 1}
+
+
+def test_a_login_that_mlflow_refuses_is_named_with_the_remedy(make_shelf, monkeypatch):
+    import httpx
+
+    shelf = make_shelf(1)
+    registered, server = shelf.registered, shelf.workspace.resolved.mlflow_uri
+    admin = (os.environ["MLFLOW_TRACKING_USERNAME"], os.environ["MLFLOW_TRACKING_PASSWORD"])
+    reader = {"username": f"reader_{uuid.uuid4().hex[:8]}", "password": "no more than reads"}
+    with httpx.Client(base_url=f"{server}/api/2.0/mlflow/users", auth=admin, trust_env=False) as users:
+        users.post("/create", json=reader).raise_for_status()
+        monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", reader["username"])
+        monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", reader["password"])
+        assert len(registered.versions()) == 1, "whoever has a login may read"
+        with pytest.raises(ServiceError, match=f"MLflow refuses {reader['username']}. Give a login that may do this"):
+            registered.tag(1, {"colour": "red"})
+        monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "another")
+        with pytest.raises(ServiceError, match=f"MLflow refuses {reader['username']}"):
+            registered.versions()
+        users.request("DELETE", "/delete", json={"username": reader["username"]}).raise_for_status()
 
 
 def test_an_audit_of_before_there_were_notes_is_read_and_grows_the_column(make_shelf):

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 SAMPLE_ROWS = 1000
 _EXAMPLE = "extra_files/example_rows.json"
+_OF_A_FOLDER = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError)
+"""OSErrors about what files there are, which may well be the version's fault; others are the machine's or a store's."""
 _TRAINING_SET_TAG = "penstock.training_set"
 
 
@@ -32,8 +34,7 @@ def load_version(workspace: Workspace, name: str, version: int) -> Scorer:
     try:
         return load_scorer(workspace, name, version)
     except ScoringError as error:
-        if is_outage(error):
-            raise ServiceError(f"{name} version {version} could not be read: {error}. Run this again") from error
+        raise_outage(error, f"loading {name} version {version}")
         raise
 
 
@@ -59,7 +60,7 @@ def _of_training_set(workspace: Workspace, version: "ModelVersion", names: list[
         if path is None:
             return None
         frame = read(path, version=int(number), columns=[PREDICTION_TIME, *names])
-    except (DeltaError, TableError, KeyError, ValueError, OSError):  # vacuumed, or rebuilt with other columns
+    except (DeltaError, TableError, KeyError, ValueError, FileNotFoundError):  # vacuumed, or has other columns by now
         return None
     newest = frame.sort_values(PREDICTION_TIME, kind="stable").tail(SAMPLE_ROWS)
     return Sample(newest[names].reset_index(drop=True), f"{address}@{number}") if len(newest) else None
@@ -86,20 +87,29 @@ def _stored_example(files: ModelFiles) -> Sample | None:
     return Sample(frame, "the example stored with the model") if len(frame) else None
 
 
-def is_outage(error: BaseException) -> bool:
-    """Whether MLflow did not answer, as against an answer that something is wrong."""
-    import requests
-    from mlflow.exceptions import MlflowException
-
+def raise_outage(error: BaseException, what: str) -> None:
+    """Raises ServiceError where a failure lies with this machine, the lakehouse, MLflow or Spark: it says nothing about
+    the version then, and may be gone the next time.
+    """
+    if isinstance(error, ServiceError):
+        raise error
     found: BaseException | None = error
     while found is not None:
-        if isinstance(found, requests.ConnectionError | requests.Timeout):
-            return True
-        if (
-            isinstance(found, MlflowException)
-            and "API request to" in str(found)
-            and found.get_http_status_code() >= 500
-        ):
-            return True
+        if _is_outage(found):
+            raise ServiceError(
+                f"{what} could not be finished: {type(found).__name__}: {str(found)[:300]}. See whether MLflow and the "
+                "lakehouse's storage answer, and whether this machine has room on its disk (penstock status). Run this "
+                "again: nothing was decided"
+            ) from error
         found = found.__cause__ or found.__context__
-    return False
+
+
+def _is_outage(error: BaseException) -> bool:
+    from deltalake.exceptions import DeltaError, TableNotFoundError
+    from mlflow.exceptions import MlflowException
+
+    if isinstance(error, MlflowException):
+        return "API request to" in str(error) and error.get_http_status_code() >= 500
+    if isinstance(error, DeltaError):
+        return not isinstance(error, TableNotFoundError)
+    return isinstance(error, OSError | ServiceError) and not isinstance(error, _OF_A_FOLDER)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from penstock.errors import RegistryError, ServiceError
 from penstock.spec.names import TRAINING_METRIC_PREFIXES
-from penstock.training.mlflow_client import BY_NUMBER, every, outages
+from penstock.training.mlflow_client import BY_NUMBER, every, outages, refusal
 from penstock.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -181,6 +181,8 @@ class RegisteredModel:
             brief = str(error).strip().splitlines()[0][:300]
             if error.error_code in _NOT_THERE:
                 raise RegistryError(f"{self.name}, {what}: {brief}") from error
+            if remedy := refusal(error):
+                raise ServiceError(f"{self.name}, {what}: {remedy} ({brief})") from error
             raise ServiceError(
                 f"MLflow did not answer about {self.name}, {what}: {brief}. Is it running? (penstock status)"
             ) from error

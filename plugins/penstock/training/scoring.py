@@ -20,7 +20,7 @@ from penstock.errors import TableError
 from penstock.spec.project import Task
 from penstock.training.errors import ScoringError
 from penstock.training.feature_columns import FeatureColumns
-from penstock.training.mlflow_client import outages
+from penstock.training.mlflow_client import download, outages
 from penstock.training.model_folder import ModelFiles, Unusable
 from penstock.training.origins import Origin, exchange, exchanged, how_to_adopt, read_origins, voucher
 from penstock.training.predictors import predict
@@ -107,16 +107,12 @@ def _place(workspace: Workspace, model_uri: str) -> tuple[str, ...]:
 
 @cached(LRUCache(_MOST_KEPT), key=_place, lock=Lock())
 def _load(workspace: Workspace, model_uri: str) -> Scorer:
-    from mlflow.artifacts import download_artifacts
-    from mlflow.exceptions import MlflowException
-
     tracking = workspace.resolved.mlflow_uri
     with tempfile.TemporaryDirectory() as folder:
         try:
-            with outages(tracking):
-                local = Path(download_artifacts(artifact_uri=model_uri, dst_path=folder))
-        except (MlflowException, OSError) as error:
-            raise ScoringError(f"{model_uri} cannot be read from {tracking}: {str(error)[:300]}") from error
+            local = download(model_uri, Path(folder), tracking)
+        except FileNotFoundError as error:
+            raise ScoringError(f"{model_uri} cannot be read from {tracking}: {error}") from error
         files = ModelFiles(local, model_uri)
         try:
             spec = files.feature_spec

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from penstock.errors import ServiceError
+from penstock.registry.candidates import raise_outage
 from penstock.registry.compliance.serialisation import may_be_loaded
 from penstock.registry.compliance.spark_trial import FLAVOR, try_in_spark
 from penstock.registry.compliance.trial import Trial, try_model
@@ -39,9 +39,8 @@ def attempt(subject: "Subject") -> Attempt:
             trial = try_model(subject.files, subject.sample, subject.asked, trusted=trusted)
     except Unusable as error:
         return Attempt(None, f"it was not loaded: {error}")
-    except ServiceError:
-        raise
     except Exception as error:  # files of unknown origin may break anything
+        raise_outage(error, f"the trial of {subject.files.uri}")
         return Attempt(None, f"it could not be tried: {type(error).__name__}: {str(error)[:300]}")
     return Attempt(trial)
 

@@ -2,23 +2,16 @@
 
 from pathlib import Path
 
-from penstock.errors import ServiceError
-from penstock.registry.candidates import is_outage
 from penstock.registry.client import RegisteredModel
+from penstock.training.mlflow_client import download
 from penstock.training.model_folder import ModelFiles
+from penstock.workspace import Workspace
 
 
-def fetch_files(registered: RegisteredModel, version: int, folder: Path) -> ModelFiles:
+def fetch_files(workspace: Workspace, registered: RegisteredModel, version: int, folder: Path) -> ModelFiles:
     """A version's files in `folder`; where the registry has none, `problem` says so. Raises ServiceError."""
-    from mlflow.artifacts import download_artifacts
-    from mlflow.exceptions import MlflowException
-
     uri = f"models:/{registered.name}/{version}"
     try:
-        return ModelFiles(Path(download_artifacts(artifact_uri=uri, dst_path=str(folder))), uri)
-    except (MlflowException, OSError) as error:
-        if is_outage(error):
-            raise ServiceError(f"MLflow did not answer about {uri}: {str(error)[:300]}. Run this again") from error
-        return ModelFiles(
-            folder, uri, f"its files cannot be read ({str(error)[:200]}): register it again from a run that has them"
-        )
+        return ModelFiles(download(uri, folder, workspace.resolved.mlflow_uri), uri)
+    except FileNotFoundError as error:
+        return ModelFiles(folder, uri, f"its files are not there ({error}): register it again from a run that has them")

@@ -7,8 +7,8 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
-from penstock.errors import ServiceError
 from penstock.gates import Check, Outcome, Verdict
+from penstock.registry.candidates import raise_outage
 from penstock.registry.client import RegisteredModel
 from penstock.registry.compliance import (  # noqa: F401 - each registers its checks
     behaviour,
@@ -73,7 +73,7 @@ def open_subject(
     registered = RegisteredModel(workspace, project_name, model_name)
     found, project = registered.version(version), workspace.project(project_name)
     with tempfile.TemporaryDirectory(prefix="penstock-compliance-") as folder:
-        files = fetch_files(registered, version, Path(folder))
+        files = fetch_files(workspace, registered, version, Path(folder))
         described = without_section(found.description or "")
         yield Subject(workspace, project, model_name, registered, found, files, described, as_of)
 
@@ -141,9 +141,8 @@ def _call(function: Callable[[Subject], Check], name: str, subject: Subject) -> 
         found = function(subject)
     except Unusable as error:
         return Check(name, Outcome.FAIL, str(error))
-    except ServiceError:
-        raise
     except Exception as error:  # files of unknown origin and a project's own checks may break anything
+        raise_outage(error, f"the check {name} of {subject.files.uri}")
         return Check(name, Outcome.FAIL, f"the check itself failed: {type(error).__name__}: {str(error)[:300]}")
     if not isinstance(found, Check):
         return Check(name, Outcome.FAIL, f"the check returned {type(found).__name__}, not a penstock.gates.Check")
