@@ -37,8 +37,11 @@ def taken(root: Root) -> str:
         ("project.yaml", "[customer, order_id]\n    available_at: known_at\n    columns: {customer: string, order",
          "[customer, order_id]\n    available_at: seen_at\n    columns: {seen_at: timestamp, customer: string, order"),
         ("models/back.py", "price=1.0", "price=2.0"),
+        ("features/customer_daily.sql", "avg(amount)", "median(amount)"),
+        ("features/returns.py", "...", "pass"),
     ],
-    ids=["slices", "label", "features", "bounds", "as_known", "available_at", "code of a metric"],
+    ids=["slices", "label", "features", "bounds", "as_known", "available_at", "code of a metric", "SQL of a feature",
+         "code of a feature"],
 )  # fmt: skip
 def test_what_decides_shows(root: Root, file: str, old: str, new: str) -> None:
     before = taken(root)
@@ -55,9 +58,11 @@ def test_what_decides_shows(root: Root, file: str, old: str, new: str) -> None:
         ("project.yaml", "false_negative: 4", "false_negative: 5"),
         ("project.yaml", "tolerance: 0.1", "tolerance: 0.2"),
         ("sources.py", "...", "pass"),
+        ("features/customer_daily.sql", "-- a customer's day", "-- one day"),
+        ("project.yaml", "      mean_amount: double", "      mean_amount: double\n      most: double"),
     ],
-    ids=["words", "search", "costs", "monitoring", "code of a source"],
-)
+    ids=["words", "search", "costs", "monitoring", "code of a source", "comment of a feature", "another feature"],
+)  # fmt: skip
 def test_what_does_not_decide_leaves_a_decision_standing(root: Root, file: str, old: str, new: str) -> None:
     before = taken(root)
     root.edit(file, old, new)

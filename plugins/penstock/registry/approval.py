@@ -103,9 +103,9 @@ def check_shown(
         raise GateError(f"{name}: the comparison was made again after the decision, which rests on another: {again}")
     if before["spec"] != now.spec:
         raise GateError(
-            f"{name}: the declaration of {model} (entity, label, features, metrics, slices or promotion), or the "
-            "module of a function that it names, was changed since the comparison, so what was decided upon is not "
-            f"what would be promoted: {again}"
+            f"{name}: the declaration of {model} (entity, label, features, metrics, slices or promotion), the module "
+            "of a function that it names, or how a feature that it looks up is computed was changed since the "
+            f"comparison, so what was decided upon is not what would be promoted: {again}"
         )
 
 

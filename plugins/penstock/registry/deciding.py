@@ -8,7 +8,8 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from penstock.errors import SpecError, TableError
+from penstock.errors import PenstockError, SpecError, TableError
+from penstock.features.definition import definition_hash
 from penstock.lakehouse.addresses import Address
 from penstock.spec.model import Model
 from penstock.spec.modules import module_text
@@ -31,13 +32,15 @@ def fingerprint(workspace: Workspace, project: str, model: str) -> str:
     """A hash of what a model's versions are judged by.
 
     That is: entity, label, features, metrics, slices and the promotion's rule, as declared; the column that says when a
-    row of their tables may be used; and the modules of the functions that these name (a module's whole text counts).
+    row of their tables may be used; how the features that they look up are computed (SQL, or a function's modules); and
+    the modules of the functions that all these name (a module's whole text counts).
     """
     loaded = workspace.project(project)
     spec = loaded.model(model)
     return digest({
         "declared": spec.model_dump(mode="json", include=DECIDING),
         "available_at": {name: _available_at(workspace, project, name) for name in sorted(_tables(spec))},
+        "definitions": dict(_definitions(workspace, project, spec)),
         "code": {name: module_text(loaded, name) for name in sorted(_functions(spec))},
     })  # fmt: skip
 
@@ -61,6 +64,20 @@ def _available_at(workspace: Workspace, project: str, name: str) -> str | None:
     if declared is None:
         return None
     return declared.available_at if isinstance(declared, Source) else declared.event_time
+
+
+def _definitions(workspace: Workspace, project: str, spec: Model) -> Iterator[tuple[str, str | None]]:
+    """The definition of each looked-up table, but for columns that are not looked up; None where none can be read."""
+    for name in sorted({lookup.table for lookup in spec.lookups}):
+        wanted = {feature for lookup in spec.lookups if lookup.table == name for feature in lookup.features}
+        try:
+            address = Address.parse(name, project)
+            declaring = workspace.project(address.project)
+            table = declaring.spec.feature_tables[address.table]
+            others = [column for column in table.value_columns if column not in wanted]
+            yield name, definition_hash(declaring, table, without=others)
+        except (PenstockError, KeyError, OSError):
+            yield name, None
 
 
 def _functions(spec: Model) -> Iterator[str]:
