@@ -20,9 +20,9 @@ from penstock.scope import Scope
 def model_promotion(scope: Scope) -> None:
     """Takes a registered version through compliance check, comparison and approval into production.
 
-    One candidate at a time: a newer version supersedes an older one that waits. A version that fails a gate is
-    archived, with the reason in its tags and in `deployments`. The run's id is `promote__<model>__<version>`, so
-    that a version is under way once, whoever asks.
+    One candidate at a time: a newer version that complies supersedes an older one that waits. A version that fails a
+    gate is archived, with the reason in its tags and in `deployments`. The run's id is `promote__<model>__<version>`,
+    so that a version is under way once, whoever asks.
     """
     about = {"project": scope.project, "model": scope.model, "root": scope.root}
     repair = RepairStagesOperator(task_id="repair", **about)

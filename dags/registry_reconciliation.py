@@ -17,7 +17,7 @@ def registry_reconciliation(scope: Scope) -> None:
     """Finishes stage changes that a crash left, notices aliases moved by hand, and starts promotions that were missed.
 
     MLflow forgets a webhook's delivery after three tries: a version that was registered while Airflow was down
-    is found here. The newest is promoted; older ones are superseded by it.
+    is found here, the newest first. Once that one is in Staging, older ones are superseded by it.
     """
     about = {"project": scope.project, "model": scope.model, "root": scope.root}
     repair = ReconcileStagesOperator(task_id="repair", **about)

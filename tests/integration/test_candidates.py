@@ -3,7 +3,7 @@
 import os
 import tempfile
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
@@ -15,11 +15,13 @@ from penstock.errors import GateError, RegistryError
 from penstock.gates import Check, Outcome, Verdict
 from penstock.hooks.workspace import WorkspaceHook
 from penstock.lineage.models import registered_versions
+from penstock.registry import promotion
 from penstock.registry.audit import AuditLog
 from penstock.registry.client import RegisteredModel
 from penstock.registry.deployments import repair, transition
 from penstock.registry.notes import NoteKind
-from penstock.registry.queue import admit, find_missed, settle_waiting
+from penstock.registry.promotion import stage_after_compliance
+from penstock.registry.queue import admit, find_missed, settle_waiting, supersede_older
 from penstock.registry.stages import STAGE_TAG, Stage, stage_of
 from penstock.registry.turns import Superseded
 from penstock.spec.environment import Approval
@@ -36,29 +38,104 @@ def about(shelf: Shelf) -> tuple:
     return shelf.workspace, shelf.project, shelf.model
 
 
+def verdict(fault: str = "") -> Verdict:
+    """What a compliance check answers."""
+    return Verdict("compliance", "it", (Check("all", Outcome.FAIL if fault else Outcome.PASS, fault or "fine"),))
+
+
 def stages(shelf: Shelf) -> list[str]:
     return [str(stage_of(*about(shelf), int(found.version))) for found in shelf.registered.versions()]
 
 
-def test_the_newest_goes_on_and_what_waited_before_it_is_archived_with_a_note(
-    make_shelf: Callable[..., Shelf],
-) -> None:
+def test_one_in_staging_supersedes_what_nobody_looked_at_with_a_note(make_shelf: Callable[..., Shelf]) -> None:
     shelf = make_shelf()
-    assert admit(*about(shelf), 3, AS_OF).superseded == (1, 2)
-    assert stages(shelf) == ["Archived", "Archived", "None"]
-    assert {row.reason for row in shelf.rows} == {"superseded by version 3, which was registered later"}
-    assert admit(*about(shelf), 3, AS_OF).superseded == ()  # again is the same
-    assert len(shelf.rows) == 2
-
-
-def test_an_older_one_whose_turn_comes_first_steps_aside(make_shelf: Callable[..., Shelf]) -> None:
-    shelf = make_shelf()
-    with pytest.raises(Superseded, match="version 3"):
+    assert [admit(*about(shelf), version, AS_OF) for version in (3, 1)] == [3, 1]
+    assert supersede_older(*about(shelf), AS_OF) == []
+    assert stages(shelf) == ["None", "None", "None"], "to be registered is no merit"
+    shelf.move(2, Stage.STAGING, **AUTOMATIC)
+    with pytest.raises(Superseded, match="superseded by version 2, .* with a later as_of"):
         admit(*about(shelf), 1, AS_OF)
-    assert stages(shelf) == ["Archived", "None", "None"]
+    assert stages(shelf) == ["Archived", "Staging", "None"]
     with pytest.raises(Superseded):  # a task that is tried again
         admit(*about(shelf), 1, AS_OF)
-    assert len(shelf.rows) == 1
+    shelf.move(3, Stage.STAGING, **AUTOMATIC)
+    assert [row.version for row in shelf.rows] == [2, 1, 3, 2]
+    assert shelf.rows[1].reason == "superseded by version 2, which is newer, and passed its compliance check before"
+
+
+def test_one_that_is_good_for_nothing_or_whose_run_failed_supersedes_nobody(make_shelf: Callable[..., Shelf]) -> None:
+    """The task to_staging of version 1 comes after those of newer ones."""
+    shelf = make_shelf()
+    assert admit(*about(shelf), 1, AS_OF) == 1
+    assert admit(*about(shelf), 3, AS_OF) == 3, "and then its run fails"
+    assert admit(*about(shelf), 2, AS_OF) == 2
+    stage_after_compliance(*about(shelf), 2, verdict("no owner"), AS_OF)
+    stage_after_compliance(*about(shelf), 1, verdict(), AS_OF)
+    assert stages(shelf) == ["Staging", "Archived", "None"]
+
+
+def test_one_that_a_newer_one_overtakes_in_its_compliance_check_is_archived(
+    make_shelf: Callable[..., Shelf], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shelf = make_shelf(5)
+    asked = [admit(*about(shelf), version, AS_OF) for version in (1, 2, 3, 4)]
+    stage_after_compliance(*about(shelf), 3, verdict(), AS_OF)
+    assert stages(shelf) == ["Archived", "Archived", "Staging", "None", "None"]
+    before = shelf.state
+    for version in asked[:2]:
+        for _ in range(2):
+            with pytest.raises(Superseded, match="superseded by version 3"):
+                stage_after_compliance(*about(shelf), version, verdict(), AS_OF)
+    assert shelf.state == before
+    shelf.move(3, Stage.PRODUCTION, decided_by="Ann")
+    with pytest.raises(Superseded, match="superseded by version 3"):  # its run was slow, or began late
+        admit(*about(shelf), 1, AS_OF)
+    with pytest.raises(Superseded, match="superseded by version 3"):
+        stage_after_compliance(*about(shelf), 2, verdict(), AS_OF)
+    assert shelf.registered.aliases() == {"production": 3}
+    later = AS_OF + timedelta(days=1)
+    assert admit(*about(shelf), 1, later) == 1, "a person asked for it"
+    shelf.move(5, Stage.STAGING, **AUTOMATIC)
+
+    def decided_meanwhile(*given: object) -> int:
+        shelf.move(5, Stage.ARCHIVED, decided_by="Ann")
+        return admit(*given)
+
+    monkeypatch.setattr(promotion, "admit", decided_meanwhile)
+    assert stage_after_compliance(*about(shelf), 4, verdict(), AS_OF).to_stage is Stage.STAGING
+    assert stages(shelf) == ["Archived", "Archived", "Production", "Staging", "Archived"]
+
+
+def test_a_version_without_a_stage_gives_way_to_a_newer_one_in_production(make_shelf: Callable[..., Shelf]) -> None:
+    shelf = make_shelf(4)
+    for version in (1, 3):
+        shelf.move(version, Stage.PRODUCTION)
+    shelf.back()
+    assert admit(*about(shelf), 2, AS_OF) == 2, "version 3 was rolled back"
+    shelf.move(4, Stage.PRODUCTION)
+    with pytest.raises(Superseded, match="superseded by version 4"):
+        admit(*about(shelf), 2, AS_OF)
+    assert stages(shelf) == ["Archived", "Archived", "Archived", "Production"]
+    assert find_missed(*about(shelf), Runs()) is None
+
+
+def test_every_compliance_verdict_is_in_the_audit_once(make_shelf: Callable[..., Shelf]) -> None:
+    shelf, later = make_shelf(2), AS_OF + timedelta(days=1)
+
+    def judge(version: int, found: Verdict, as_of: datetime) -> list[tuple[int, str]]:
+        for _ in range(2):  # a task that is tried again
+            stage_after_compliance(*about(shelf), version, found, as_of)
+        notes = [note for note in AuditLog(*about(shelf)).read().notes if note.kind is NoteKind.COMPLIANCE]
+        return [(note.version, note.reason) for note in notes]
+
+    assert judge(1, verdict("no owner"), AS_OF) == [], "the transition's row has it"
+    one = [(1, "no card")]
+    assert judge(1, verdict("no card"), AS_OF) == one
+    assert judge(1, verdict("no card"), later) == one * 2
+    shelf.move(2, Stage.PRODUCTION)
+    assert judge(2, verdict("too large"), later) == [*one * 2, (2, "too large")]
+    assert judge(2, verdict(), later) == [*one * 2, (2, "too large"), (2, "fine")]
+    assert [row.version for row in shelf.rows] == [1, 2]
 
 
 def test_one_that_waits_for_approval_stays_until_the_newer_one_is_in_staging(
@@ -93,9 +170,9 @@ def test_a_newer_version_that_was_deleted_stands_in_nobodys_way(make_shelf: Call
     from mlflow import MlflowClient
 
     shelf = make_shelf(2)
-    admit(*about(shelf), 2, AS_OF)
+    shelf.move(2, Stage.STAGING, **AUTOMATIC)
     MlflowClient().delete_model_version(shelf.registered.name, "2")
-    assert admit(*about(shelf), 1, AS_OF).version == 1
+    assert admit(*about(shelf), 1, AS_OF) == 1
     shelf.move(1, Stage.STAGING, **AUTOMATIC)
     assert stages(shelf) == ["Staging"]
 
@@ -288,7 +365,7 @@ def test_a_copied_version_is_a_candidate_although_the_stage_of_the_original_came
     found = find_missed(*about(shelf), Runs())
     assert found
     assert found.version == 2
-    assert admit(*about(shelf), 2, AS_OF).version == 2
+    assert admit(*about(shelf), 2, AS_OF) == 2
     repair(*about(shelf))
     assert shelf.state["stages"] == {1: "Archived", 2: None}
 
@@ -308,7 +385,8 @@ def test_versions_beyond_one_page_of_the_registry_are_seen(
     shelf = make_shelf(5)
     shelf.registered.tag(1, {"penstock.as_of": "2020-04-01T00:00:00Z"})  # the last that was changed
     assert [int(found.version) for found in shelf.registered.versions()] == [1, 2, 3, 4, 5]
-    assert admit(*about(shelf), 5, AS_OF).superseded == (1, 2, 3, 4)
+    shelf.move(5, Stage.STAGING, **AUTOMATIC)
+    assert supersede_older(*about(shelf), AS_OF) == [1, 2, 3, 4]
     with pytest.raises(Superseded, match="version 5"):
         admit(*about(shelf), 1, AS_OF)
     known = registered_versions(shelf.workspace, [shelf.project]).versions

@@ -167,6 +167,27 @@ def test_a_promotion_that_took_place_before_fails_in_the_shell_as_in_airflow(pla
     assert (plant.state["deployments"], current_production(*plant.about)) == (before, two)
 
 
+def test_a_worthless_newer_version_costs_a_good_older_one_nothing(plant, tmp_path):
+    """Registered in this order before anybody looked at one: 1 is good, 2 is nothing, 3 is good, too."""
+
+    def promote_by_gates(version: int, as_of: datetime = SECOND) -> list[str]:
+        asked = Request(plant.project, MODEL, as_of, model_version=version)
+        run_pipeline(plant.workspace, "model_promotion", asked, lambda *_: None)
+        return plant.stages()
+
+    plant.add("second")
+    plant.add_tampered(lambda folder: (folder / "MLmodel").unlink(), tmp_path)
+    assert promote_by_gates(2) == ["None", "Archived"]
+    assert promote_by_gates(1) == ["Production", "Archived"]
+    plant.add("second"), plant.add("second")
+    assert promote_by_gates(4) == ["Archived", "Archived", "Archived", "Production"]
+    assert "superseded by version 4" in AuditLog(*plant.about).read().latest(3).reason
+    before = plant.state["deployments"]
+    assert promote_by_gates(3) == ["Archived", "Archived", "Archived", "Production"], "its run comes late"
+    assert plant.state["deployments"] == before
+    assert promote_by_gates(3, SECOND + timedelta(days=1))[2:] == ["Production", "Archived"], "a person wanted it"
+
+
 def test_the_shell_does_not_even_check_what_was_rolled_back(plant):
     one, two = plant.add("first"), plant.add("second")
     for number, version in enumerate((one, two)):

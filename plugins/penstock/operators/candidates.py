@@ -32,7 +32,8 @@ def most_at_once(scope: "Scope") -> int:
 
 
 class AdmitCandidateOperator(VersionOperator):
-    """Lets the run's version go on, unless a newer one is registered: then it is archived, and the run ends here.
+    """Lets the run's version go on, unless a newer one is in Staging or Production: then it is archived, and the run
+    ends here.
 
     A version that was rolled back is stopped here, until a person allows it.
     """

@@ -156,8 +156,9 @@ def _intent(
         )
     if ROLLS_BACK not in plan:
         raise_if_not_its_turn(
-            snapshot, desk.registered, request.version, request.to_stage, by_itself=request.decided_by == BY_ITSELF
-        )
+            snapshot, desk.registered, request.version, request.to_stage, request.as_of,
+            by_itself=request.decided_by == BY_ITSELF,
+        )  # fmt: skip
         if request.to_stage is Stage.PRODUCTION:
             raise_if_held(snapshot, desk.registered.name, request.version)
     alias = ALIASES.get(request.to_stage)

@@ -32,6 +32,8 @@ class NoteKind(StrEnum):
     """A person took responsibility for a version that this environment's reviewed code did not train."""
     FOLLOW_UP = "follow_up"
     """What a window after a promotion says of the promise."""
+    COMPLIANCE = "compliance"
+    """A verdict of the compliance check that moved nothing: the version stood already where it leads."""
 
 
 @dataclass(frozen=True)

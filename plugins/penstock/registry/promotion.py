@@ -11,6 +11,7 @@ from penstock.registry.approval import check_may_approve, check_passed, check_sh
 from penstock.registry.audit import AuditLog, Conflict, State
 from penstock.registry.client import registered_name
 from penstock.registry.comparison_rows import compared_metrics
+from penstock.registry.deciding import digest
 from penstock.registry.deployments import Expected, Transition, named, repair, transition
 from penstock.registry.history import (
     PROMISED,
@@ -22,9 +23,12 @@ from penstock.registry.history import (
     promised_metrics,
     request_cause,
 )
+from penstock.registry.notes import Note, NoteKind, json_values
+from penstock.registry.queue import admit, supersede_older
 from penstock.registry.rolling_back import rollback
 from penstock.registry.settling import patience
 from penstock.registry.stages import Stage
+from penstock.registry.turns import Superseded
 from penstock.spec.environment import ApprovalMode
 from penstock.workspace import Workspace
 
@@ -61,19 +65,62 @@ def stage_after_compliance(
 ) -> Transition:
     """To Staging where the compliance check passed, else to Archived; the Production version stays where it is.
 
-    Raises GateError where it leaves production meanwhile: this gate alone lets nothing in; what `transition` raises.
+    Older versions that were not looked at yet are superseded by one that comes to Staging. A verdict that moves nothing
+    is kept in the audit as a note. Raises GateError where it leaves production meanwhile: this gate alone lets nothing
+    in; Superseded where a newer one came to Staging or Production meanwhile (this one is archived then); what
+    `transition` raises.
     """
+    about = (workspace, project, model)
     stage, expected = Stage.STAGING if verdict.passed else Stage.ARCHIVED, None
-    if repair(workspace, project, model, as_of).production == version:
-        stage = Stage.PRODUCTION  # where it is: nothing moves, and nothing is recorded
+    if repair(*about, as_of).production == version:
+        stage = Stage.PRODUCTION  # where it is: nothing moves
         expected = Expected(
             version, f"version {version} was in production when it was judged", "nothing was moved. Run this again"
         )
     evidence = {"compliance": verdict.to_dict()}
-    return transition(
-        workspace, project, model, version, stage, AUTOMATIC, verdict.reason, evidence, as_of,
-        expected_production=expected,
-    )  # fmt: skip
+    try:
+        moved = transition(
+            *about, version, stage, AUTOMATIC, verdict.reason, evidence, as_of, expected_production=expected
+        )
+    except Superseded:
+        admit(*about, version, as_of)  # archives it, and says so
+        return stage_after_compliance(*about, version, verdict, as_of)  # the newer one was decided upon just now
+    if moved.repeated:
+        _note_verdict(*about, moved, verdict, as_of)
+    if stage is Stage.STAGING:
+        supersede_older(*about, as_of)
+    return moved
+
+
+def _note_verdict(
+    workspace: Workspace, project: str, model: str, moved: Transition, verdict: Verdict, as_of: datetime
+) -> None:
+    """Keeps a compliance verdict that found the version where it leads, once, unless it is that of the version's own
+    transition.
+    """
+    log, found = AuditLog(workspace, project, model), json_values(verdict.to_dict())
+    note_id = f"{model}/{NoteKind.COMPLIANCE}/{moved.version}/{to_text(as_of)}/{_said(found)}"
+    for _ in patience(registered_name(project, model)):
+        snapshot = log.read()
+        row = snapshot.find(moved.transition_id)
+        is_its_own = row is not None and row.as_of == as_of and _said(row.evidence.get("compliance")) == _said(found)
+        if is_its_own or any(note.note_id == note_id for note in snapshot.notes):
+            return
+        note = Note(
+            note_id, model, NoteKind.COMPLIANCE, moved.version, AUTOMATIC, verdict.reason, as_of,
+            snapshot.next_moment(), {"compliance": found}, workspace.lineage.run,
+        )  # fmt: skip
+        try:
+            log.commit(snapshot, [note])
+        except Conflict:
+            continue
+        return
+
+
+def _said(verdict: dict[str, Any] | None) -> str:
+    """What tells a verdict from others; what was measured differs each time, and does not count where it is well."""
+    checks = verdict["checks"] if verdict else []
+    return digest({one["name"]: one["detail"] if one["outcome"] == "fail" else one["outcome"] for one in checks})
 
 
 def decide_automatic(workspace: Workspace, comparison: Verdict) -> Decision:

@@ -1,7 +1,8 @@
 """One candidate at a time: who may go through model_promotion next.
 
-Versions wait in the order of their numbers. The newest is checked; what waited before it is archived with a note that
-names it. Nothing is lost in between: every version ends in Production, in Archived, or is the newest candidate.
+Each version goes through its gates, unless a newer one is ahead of it: passed its compliance check, and stands in
+Staging or Production. Then it is archived with a note that names that one. Nothing is lost in between: every version
+ends in Production, in Archived, or is a candidate that is decided upon.
 """
 
 import itertools
@@ -19,16 +20,10 @@ from penstock.registry.holds import holds_of, raise_if_rolled_back
 from penstock.registry.numbering import raise_if_another
 from penstock.registry.settling import staged_versions
 from penstock.registry.stages import Stage, derive_stage
-from penstock.registry.turns import BY_ITSELF, LIVE, SUPERSEDED_BY, Superseded
+from penstock.registry.turns import BY_ITSELF, LIVE, SUPERSEDED_BY, Superseded, ahead_of
 from penstock.workspace import Workspace
 
-
-@dataclass(frozen=True)
-class Admission:
-    """A version whose turn it is, and the older ones that it superseded."""
-
-    version: int
-    superseded: tuple[int, ...]
+_AHEAD = "which is newer, and passed its compliance check before"
 
 
 @dataclass(frozen=True)
@@ -58,38 +53,50 @@ def promotion_run_id(model: str, version: int, again: int = 0) -> str:
     return f"promote__{model}__{version}" + (f"__again_{again}" if again else "")
 
 
-def admit(workspace: Workspace, project: str, model: str, version: int, as_of: datetime) -> Admission:
-    """Lets a version go on, if no newer candidate is registered; older ones that nobody looked at yet are archived.
+def admit(workspace: Workspace, project: str, model: str, version: int, as_of: datetime) -> int:
+    """Lets a version go on, unless a newer one is ahead of it; answers it.
 
-    An older one that waits for approval stays, until this one has passed its compliance check and takes its place in
-    Staging: a version that is good for nothing supersedes nobody.
+    A newer one that was only registered, that failed its compliance check, or whose run failed is not ahead: a version
+    that is good for nothing supersedes nobody.
 
-    Raises Superseded where a newer candidate is registered (this one is archived then), GateError for a version that
-    was rolled back and that nobody has allowed since, or whose number was another's, RegistryError for an unknown
-    version, and what `transition` raises.
+    Raises Superseded where a newer one is in Staging or in Production (this one is archived then, if it is a candidate
+    still), GateError for a version that was rolled back and that nobody has allowed since, or whose number was
+    another's, RegistryError for an unknown version, and what `transition` raises.
     """
     registered = RegisteredModel(workspace, project, model)
     found, snapshot = registered.version(version), AuditLog(workspace, project, model).read()
     raise_if_another(snapshot, found)
     raise_if_rolled_back(holds_of(snapshot), registered.name, version)
-    live = _live(registered, snapshot)
-    newer = [other for other in live if other > version]
-    if newer:
-        if version in live:
-            _archive(workspace, project, model, version, max(newer), as_of)
-        raise Superseded(f"{registered.name} version {version}: superseded by version {max(newer)}, which is newer")
-    older = sorted(other for other, stage in live.items() if other < version and stage is Stage.NONE)
-    for other in older:
-        _archive(workspace, project, model, other, version, as_of)
-    return Admission(version, tuple(older))
+    newer = ahead_of(snapshot, registered, version, as_of)
+    if newer is None:
+        return version
+    if version in _live(registered, snapshot):
+        _archive(workspace, project, model, version, newer, as_of, _AHEAD)
+    raise Superseded(
+        f"{registered.name} version {version}: superseded by version {newer}, {_AHEAD}. To have it judged "
+        "all the same, run model_promotion for it with a later as_of once that one is decided upon"
+    )
+
+
+def supersede_older(workspace: Workspace, project: str, model: str, as_of: datetime) -> list[int]:
+    """Archives the versions without a stage that a newer one is ahead of by now, whether somebody asked for their
+    promotion or not; answers them.
+    """
+    registered, snapshot = RegisteredModel(workspace, project, model), AuditLog(workspace, project, model).read()
+    waiting = sorted(number for number, stage in _live(registered, snapshot).items() if stage is Stage.NONE)
+    passed_by = {number: ahead_of(snapshot, registered, number, as_of) for number in waiting}
+    for number, newer in passed_by.items():
+        if newer is not None:
+            _archive(workspace, project, model, number, newer, as_of, _AHEAD)
+    return [number for number, newer in passed_by.items() if newer is not None]
 
 
 def find_missed(workspace: Workspace, project: str, model: str, runs: PromotionRuns) -> Candidate | None:
     """The newest version without a stage whose promotion nobody has asked for, else the one in Staging that nobody is
     asked about any more; None where nothing was missed.
 
-    Older ones need no run of their own: the newest supersedes them. A version whose run failed has one: to try that
-    again is a person's decision, since what could mend itself was tried again already.
+    The newest comes first: once it is in Staging, the older ones need no run of their own. A version whose run failed
+    has one: to try that again is a person's decision, since what could mend itself was tried again already.
 
     Raises GateError where the newest version has a number that was another's.
     """
@@ -145,7 +152,7 @@ def settle_waiting(workspace: Workspace, project: str, model: str, version: int,
     newer = _promoted_since(snapshot, version)
     if newer is None:
         return None
-    _archive(workspace, project, model, version, newer, as_of, "came to production meanwhile")
+    _archive(workspace, project, model, version, newer, as_of, "which came to production meanwhile")
     return f"{name} was superseded by version {newer}, which came to production meanwhile"
 
 
@@ -176,12 +183,11 @@ def _live(registered: RegisteredModel, snapshot: Snapshot) -> dict[int, Stage]:
 
 def _archive(
     workspace: Workspace, project: str, model: str, version: int, newer: int, as_of: datetime,
-    how: str = "was registered later",
+    how: str,
 ) -> None:  # fmt: skip
     transition(
-        workspace, project, model, version, Stage.ARCHIVED, BY_ITSELF,
-        f"superseded by version {newer}, which {how}", {}, as_of, cause=f"superseded by {newer}",
-        plan={SUPERSEDED_BY: newer},
+        workspace, project, model, version, Stage.ARCHIVED, BY_ITSELF, f"superseded by version {newer}, {how}", {},
+        as_of, cause=f"superseded by {newer}", plan={SUPERSEDED_BY: newer},
     )  # fmt: skip
 
 

@@ -1,10 +1,15 @@
 """Whose turn it is: a newer candidate supersedes an older one that waits, and never the other way round.
 
+A newer one is one that passed its compliance check, and stands in Staging or in Production: what is good for nothing,
+or was not looked at yet, supersedes nobody.
+
 A rule on the audit alone, so that a transition can check it in the same compare and swap that writes its rows.
 """
 
+from datetime import datetime
+
 from penstock.errors import GateError, NothingToDo
-from penstock.registry.audit import Snapshot
+from penstock.registry.audit import DeploymentRow, Snapshot
 from penstock.registry.client import RegisteredModel
 from penstock.registry.stages import ALIASES, Stage
 
@@ -20,15 +25,35 @@ class Superseded(NothingToDo):
 
 def superseding(snapshot: Snapshot, version: int) -> int | None:
     """The newer candidate for which a version was archived, while it is a candidate still; None where there is none."""
-    rows = [row for row in snapshot.completed if row.version == version]
-    if not rows or rows[-1].to_stage is not Stage.ARCHIVED:
+    if snapshot.stage(version) is not Stage.ARCHIVED:
         return None
-    newer = rows[-1].plan.get(SUPERSEDED_BY) or _displaced_in_staging_by(rows[-1].group)
+    newer = _archived_for(snapshot.latest(version))
     return newer if newer is not None and newer > version and snapshot.stage(newer) in LIVE else None
 
 
+def ahead_of(snapshot: Snapshot, registered: RegisteredModel, version: int, as_of: datetime) -> int | None:
+    """The newer version that a version gives way to in its gates; None where there is none, and it goes on.
+
+    That is the one in Staging; or the one in Production, for a version that nobody decided upon, or that was
+    superseded and that nobody asked for since, with a later as_of.
+    """
+    staged, production = (snapshot.aliases.get(ALIASES[stage]) for stage in (Stage.STAGING, Stage.PRODUCTION))
+    newer = staged if staged is not None and staged > version else None
+    if newer is None and production is not None and production > version and _passed_by(snapshot, version, as_of):
+        newer = production
+    return newer if newer is not None and registered.has_version(newer) else None
+
+
+def _passed_by(snapshot: Snapshot, version: int, as_of: datetime) -> bool:
+    stage = snapshot.stage(version)
+    if stage is not Stage.ARCHIVED:
+        return stage is Stage.NONE
+    row = snapshot.latest(version)
+    return _archived_for(row) is not None and as_of <= row.as_of
+
+
 def raise_if_not_its_turn(
-    snapshot: Snapshot, registered: RegisteredModel, version: int, to_stage: Stage, *, by_itself: bool
+    snapshot: Snapshot, registered: RegisteredModel, version: int, to_stage: Stage, as_of: datetime, *, by_itself: bool
 ) -> None:
     """Raises where a newer candidate stands before a version that would move on.
 
@@ -38,9 +63,8 @@ def raise_if_not_its_turn(
     if to_stage not in ALIASES or (to_stage is Stage.STAGING and not by_itself):
         return
     newer = superseding(snapshot, version)
-    staged = snapshot.aliases.get(ALIASES[Stage.STAGING])
-    if to_stage is Stage.STAGING and staged is not None and staged > version:
-        newer = staged
+    if to_stage is Stage.STAGING:
+        newer = ahead_of(snapshot, registered, version, as_of) or newer
     if newer is None or not registered.has_version(newer):
         return
     name = f"{registered.name} version {version}"
@@ -50,6 +74,11 @@ def raise_if_not_its_turn(
         f"{name} was superseded by version {newer}, which is a candidate still: decide on that one first; then run "
         "model_promotion for this version again"
     )
+
+
+def _archived_for(row: DeploymentRow) -> int | None:
+    """The newer version for whose sake a row archives another."""
+    return row.plan.get(SUPERSEDED_BY) or _displaced_in_staging_by(row.group)
 
 
 def _displaced_in_staging_by(group: str) -> int | None:
