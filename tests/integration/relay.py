@@ -12,7 +12,9 @@ _OF_A_CONNECTION = {"host", "connection", "content-length", "accept-encoding"}
 
 @contextmanager
 def relay(target: str, status: int) -> Iterator[str]:
-    """Its address. Each file of a model is answered with this status, and half of the file; all else as MLflow does."""
+    """Its address. Each file of a model is answered with this status, and with half of the file where that is 200; all
+    else is as MLflow says.
+    """
 
     class Relay(BaseHTTPRequestHandler):
         def handle_one(self) -> None:
@@ -24,7 +26,7 @@ def relay(target: str, status: int) -> Iterator[str]:
             self.send_header("Content-Type", got.headers.get("Content-Type", "application/octet-stream"))
             self.send_header("Content-Length", str(len(got.content)))
             self.end_headers()
-            self.wfile.write(got.content[: len(got.content) // 2] if is_file else got.content)
+            self.wfile.write(got.content[: len(got.content) // 2] if is_file and status == 200 else got.content)
 
         def log_message(self, *_: object) -> None:
             pass

@@ -226,7 +226,7 @@ def test_an_outage_in_the_middle_of_a_download_archives_nobody(plant, monkeypatc
         with relay(here.mlflow_uri, status) as url:
             away = plant.workspace.with_(connections=Connections(here.spark_url, url))
             for gate in (check_compliance, compare_with_production):
-                with pytest.raises(ServiceError, match=r"(?s)could not be fetched from MLflow.*nothing was decided"):
+                with pytest.raises(ServiceError, match="could not be fetched from MLflow at|did not answer"):
                     gate(away, plant.project, MODEL, version, SECOND)
     with relay(here.mlflow_uri, 404) as url:
         away = plant.workspace.with_(connections=Connections(here.spark_url, url))
