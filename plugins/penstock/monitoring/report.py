@@ -28,7 +28,7 @@ body { font: 14px/1.45 system-ui, sans-serif; max-width: 1160px; margin: 2em aut
        color: #1d2733; background: #fff }
 h1 { font-size: 1.5em } h2 { margin-top: 2em; font-size: 1.15em } h3 { font-size: 1em; margin: 0 0 .3em }
 table { border-collapse: collapse } td, th { padding: .25em .8em; border-bottom: 1px solid #d9e0e7; text-align: right }
-td:first-child, th:first-child, td.text { text-align: left } .alert { color: #b3261e; font-weight: 600 }
+td:first-child, th:first-child, .text { text-align: left } .alert { color: #b3261e; font-weight: 600 }
 .charts { display: flex; flex-wrap: wrap; gap: 1.4em } figure { margin: 0 }
 svg text { font-size: 10px; fill: #5c6b7a } .before { fill: #a9b8c6 } .after { fill: #1f77b4 }
 polyline { fill: none; stroke: #1f77b4; stroke-width: 2 } circle { fill: #1f77b4 }
@@ -96,7 +96,8 @@ def _section(kind: Kind, rows: Sequence[MetricRow], published: "pd.DataFrame", e
         f"<td>{_figure(row.threshold)}</td><td>{row.model_version}</td></tr>"
         for row in chosen
     )
-    head = "<tr><th>about</th><th>metric</th><th>value</th><th>baseline</th><th>threshold</th><th>version</th></tr>"
+    figures = "".join(f"<th>{name}</th>" for name in ("value", "baseline", "threshold", "version"))
+    head = f'<tr><th>about</th><th class="text">metric</th>{figures}</tr>'
     charts = _histories(kind, published, end) if kind in _WITH_HISTORY else ""
     return f"<h2>{_TITLES[kind]}</h2><table>{head}{lines}</table>{charts}"
 
