@@ -5,12 +5,11 @@ from datetime import datetime
 
 from penstock.errors import GateError
 from penstock.registry.approval import check_may_approve
-from penstock.registry.audit import AuditLog, Conflict
-from penstock.registry.client import registered_name
+from penstock.registry.audit import Snapshot
 from penstock.registry.compliance.gate import open_subject
 from penstock.registry.compliance.record import ORIGIN_TAG
 from penstock.registry.notes import Note, NoteKind
-from penstock.registry.settling import patience
+from penstock.registry.settling import keep_note
 from penstock.training.origins import Origin, OriginKind, write_origin
 from penstock.workspace import Workspace
 
@@ -46,24 +45,18 @@ def adopt_version(
 
 def _note(workspace: Workspace, project: str, version: int, adopted: Origin) -> None:
     """Keeps the decision in the audit, once."""
-    log = AuditLog(workspace, project, adopted.model)
     person, reason = str(adopted.decided_by), str(adopted.reason)
     words = hashlib.sha256(f"{person}\0{reason}\0{adopted.trusts_pickle}".encode()).hexdigest()[:12]
     note_id = f"{adopted.model}/{NoteKind.ADOPTION}/{version}/{adopted.digest[:12]}/{words}"
-    for _ in patience(registered_name(project, adopted.model)):
-        snapshot = log.read()
-        if any(note.note_id == note_id for note in snapshot.notes):
-            return
-        evidence = {"digest": adopted.digest, "run_id": adopted.run_id, "trusts_pickle": adopted.trusts_pickle}
-        note = Note(
+    evidence = {"digest": adopted.digest, "run_id": adopted.run_id, "trusts_pickle": adopted.trusts_pickle}
+
+    def decide(snapshot: Snapshot) -> Note:
+        return Note(
             note_id, adopted.model, NoteKind.ADOPTION, version, person, reason, adopted.as_of, snapshot.next_moment(),
             evidence, workspace.lineage.run,
         )  # fmt: skip
-        try:
-            log.commit(snapshot, [note])
-        except Conflict:
-            continue
-        return
+
+    keep_note(workspace, project, adopted.model, decide)
 
 
 def adoption_of(workspace: Workspace, project: str, model: str, version: int, as_of: datetime) -> Origin | None:

@@ -6,13 +6,13 @@ from typing import Any
 
 from penstock.errors import GateError, RegistryError
 from penstock.gates import Verdict
-from penstock.registry.audit import AuditLog, Conflict
+from penstock.registry.audit import Snapshot
 from penstock.registry.client import RegisteredModel, registered_name
 from penstock.registry.comparison_report import comparison_markdown
 from penstock.registry.deciding import digest, fingerprint
 from penstock.registry.holds import holds
 from penstock.registry.notes import Note, NoteKind
-from penstock.registry.settling import patience
+from penstock.registry.settling import keep_note
 from penstock.training.declared_rule import rule_text
 from penstock.workspace import Workspace
 
@@ -135,29 +135,20 @@ def record_answer(
     decided_upon: dict[str, Any],
 ) -> Note:  # fmt: skip
     """Keeps an answer in the audit, once: with the person, the time and the reason."""
-    log = AuditLog(workspace, project, model)
     run = workspace.lineage.run
     note_id = f"{model}/{kind}/{version}/{run}/{answer.user}/{answer.answered_at}"
-    for _ in patience(registered_name(project, model)):
-        snapshot = log.read()
-        found = next((note for note in snapshot.notes if note.note_id == note_id), None)
-        if found is not None:
-            return found
-        evidence = {
-            "answer": answer.option,
-            "user_id": answer.user_id,
-            "answered_at": answer.answered_at,
-            SHOWN: decided_upon,
-        }
-        note = Note(
-            note_id, model, kind, version, answer.user, answer.reason, as_of, snapshot.next_moment(), evidence, run
-        )
-        try:
-            log.commit(snapshot, [note])
-        except Conflict:
-            continue
-        return note
-    raise AssertionError  # patience raises before it ends
+    evidence = {
+        "answer": answer.option,
+        "user_id": answer.user_id,
+        "answered_at": answer.answered_at,
+        SHOWN: decided_upon,
+    }
+
+    def decide(snapshot: Snapshot) -> Note:
+        at = snapshot.next_moment()
+        return Note(note_id, model, kind, version, answer.user, answer.reason, as_of, at, evidence, run)
+
+    return keep_note(workspace, project, model, decide)
 
 
 def _card(registered: RegisteredModel, version: int) -> str:

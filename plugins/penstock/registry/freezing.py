@@ -6,11 +6,11 @@ from datetime import datetime
 from penstock.clock import to_text
 from penstock.errors import NothingToDo, SpecError
 from penstock.registry.approval import check_may_approve
-from penstock.registry.audit import AuditLog, Conflict, Snapshot
+from penstock.registry.audit import Snapshot
 from penstock.registry.client import registered_name
 from penstock.registry.holds import freeze_of, holds_of
 from penstock.registry.notes import Note, NoteKind
-from penstock.registry.settling import patience
+from penstock.registry.settling import keep_note
 from penstock.workspace import Workspace
 
 
@@ -74,21 +74,16 @@ def _decide(
     """Writes a note on the audit as it stands at that moment, or answers the one that says so already."""
     if not reason.strip():
         raise SpecError(f"{kind} of {registered_name(project, model)}: why? Give a reason; it is kept in the audit")
-    log = AuditLog(workspace, project, model)
-    for _ in patience(registered_name(project, model)):
-        snapshot = log.read()
+
+    def note(snapshot: Snapshot) -> Note:
         found = decide(snapshot)
         if isinstance(found, Note):
             return found
         about, version = found
         at = snapshot.next_moment()
-        note = Note(
+        return Note(
             f"{model}/{kind}/{about}/{to_text(at)}", model, kind, version, decided_by, reason.strip(),
             as_of or workspace.moment(), at, run=workspace.lineage.run,
         )  # fmt: skip
-        try:
-            log.commit(snapshot, [note])
-        except Conflict:
-            continue
-        return note
-    raise AssertionError  # patience raises before it ends
+
+    return keep_note(workspace, project, model, note)

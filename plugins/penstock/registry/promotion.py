@@ -8,7 +8,7 @@ from penstock.clock import to_text
 from penstock.errors import GateError
 from penstock.gates import Verdict
 from penstock.registry.approval import check_may_approve, check_passed, check_shown
-from penstock.registry.audit import AuditLog, Conflict, State
+from penstock.registry.audit import AuditLog, Conflict, Snapshot, State
 from penstock.registry.client import registered_name
 from penstock.registry.comparison_rows import compared_metrics
 from penstock.registry.deciding import digest
@@ -26,7 +26,7 @@ from penstock.registry.history import (
 from penstock.registry.notes import Note, NoteKind, json_values
 from penstock.registry.queue import admit, supersede_older
 from penstock.registry.rolling_back import rollback
-from penstock.registry.settling import patience
+from penstock.registry.settling import keep_note, patience
 from penstock.registry.stages import Stage
 from penstock.registry.turns import Superseded
 from penstock.spec.environment import ApprovalMode
@@ -98,23 +98,19 @@ def _note_verdict(
     """Keeps a compliance verdict that found the version where it leads, once, unless it is that of the version's own
     transition.
     """
-    log, found = AuditLog(workspace, project, model), json_values(verdict.to_dict())
+    found = json_values(verdict.to_dict())
+    row = AuditLog(workspace, project, model).read().find(moved.transition_id)
+    if row is not None and row.as_of == as_of and _said(row.evidence.get("compliance")) == _said(found):
+        return
     note_id = f"{model}/{NoteKind.COMPLIANCE}/{moved.version}/{to_text(as_of)}/{_said(found)}"
-    for _ in patience(registered_name(project, model)):
-        snapshot = log.read()
-        row = snapshot.find(moved.transition_id)
-        is_its_own = row is not None and row.as_of == as_of and _said(row.evidence.get("compliance")) == _said(found)
-        if is_its_own or any(note.note_id == note_id for note in snapshot.notes):
-            return
-        note = Note(
+
+    def decide(snapshot: Snapshot) -> Note:
+        return Note(
             note_id, model, NoteKind.COMPLIANCE, moved.version, AUTOMATIC, verdict.reason, as_of,
             snapshot.next_moment(), {"compliance": found}, workspace.lineage.run,
         )  # fmt: skip
-        try:
-            log.commit(snapshot, [note])
-        except Conflict:
-            continue
-        return
+
+    keep_note(workspace, project, model, decide)
 
 
 def _said(verdict: dict[str, Any] | None) -> str:

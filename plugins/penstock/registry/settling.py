@@ -5,7 +5,7 @@ A pending transition is finished at once by who asked for it, and by others once
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -13,8 +13,9 @@ from typing import Any
 from penstock.clock import now
 from penstock.errors import ServiceError
 from penstock.registry.audit import CREATED, AuditLog, Conflict, DeploymentRow, Snapshot, State
-from penstock.registry.client import RegisteredModel
+from penstock.registry.client import RegisteredModel, registered_name
 from penstock.registry.holds import freeze_of
+from penstock.registry.notes import Note
 from penstock.registry.stages import ALIASES, STAGE_TAG, Stage, derive_stage
 from penstock.workspace import Workspace
 
@@ -59,6 +60,25 @@ def patience(name: str) -> Iterator[None]:
     raise ServiceError(
         f"{name}: other transitions kept the model busy for {_GIVE_UP_AFTER_SECONDS:.0f} s; run this again"
     )
+
+
+def keep_note(workspace: Workspace, project: str, model: str, decide: Callable[[Snapshot], Note]) -> Note:
+    """Writes the note that `decide` makes of the audit as it stands at that moment, and answers it; one that is there
+    with its id is answered instead.
+    """
+    log = AuditLog(workspace, project, model)
+    for _ in patience(registered_name(project, model)):
+        snapshot = log.read()
+        note = decide(snapshot)
+        there = next((found for found in snapshot.notes if found.note_id == note.note_id), None)
+        if there is not None:
+            return there
+        try:
+            log.commit(snapshot, [note])
+        except Conflict:
+            continue
+        return note
+    raise AssertionError  # patience raises before it ends
 
 
 class Desk:
